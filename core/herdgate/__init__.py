@@ -1,0 +1,1 @@
+"""A gateway in front of several Ollama servers whose every decision is a plugin."""

@@ -1,0 +1,1 @@
+"""The plugins that Herdgate brings: one policy, one module, each replaceable."""
