@@ -202,13 +202,12 @@ def _canonical_pattern(text: str) -> str:
 def _canonical_tag(tag: str | None) -> str:
     if tag is None:
         return "*"
-    _TAG.check(tag, wildcards=True)
     if "*" in tag:
-        return tag
-    bare, source = _split_source(f":{tag}")
-    if source == "local":
+        return _TAG.check(tag, wildcards=True)
+    name = _read(f"m:{tag}")
+    if name.source == "local":
         raise InvalidModelName("':local' is no tag: leave it out, or name the tag")
-    return _suffixed(bare.removeprefix(":") or DEFAULT_TAG, source)
+    return name.key.rpartition(":")[2]
 
 
 def _expression(canonical: str) -> str:
