@@ -1,0 +1,60 @@
+# Everything a checkout can do. A bare one needs only Python 3.11 (or newer) and make; the rest goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKS := requirements
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: check clean demo format help lock redis serve test
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(RUNTIME) ## Two simulated backends with the gateway in front, and curl lines to try
+	$(BIN)/proxyctl demo
+
+serve: $(RUNTIME) ## The gateway in front of real backends (.env, plugins.toml)
+	$(BIN)/proxyctl serve
+
+test: check redis ## Lint, types, layers, tests: what CI runs; PYTEST_ARGS='-k name' narrows the tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(DEVELOPMENT) ## Lint, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEVELOPMENT) ## Format the code and apply the safe fixes of the linter
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
+	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)
+
+clean: ## Remove .venv and all that tools left behind
+	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find core plugins tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+redis: $(DEVELOPMENT)
+	@scripts/redis-for-tests $(VENV) $(LOCKS)/redis.lock
+
+# Two stamps, so that trying the demo does not install the development tools. Whoever has those has the runtime too.
+$(RUNTIME): $(LOCKS)/runtime.lock $(LOCKS)/build.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Herdgate into $(VENV) ..."
+	@$(PIP) install --quiet --require-hashes -r $(LOCKS)/runtime.lock -r $(LOCKS)/build.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPMENT): $(LOCKS)/dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Herdgate and its development tools into $(VENV) ..."
+	@$(PIP) install --quiet --require-hashes -r $(LOCKS)/dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(RUNTIME) $@
+
+$(BIN)/python:
+	@scripts/make-venv $(VENV)
