@@ -1,0 +1,36 @@
+"""What a fault is: a pure change of the steps by which a reply goes out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from herdgate.testing.parts import Part, Parts
+from herdgate.testing.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The reply that would be given without faults, and the steps as left by the faults applied so far."""
+
+    reply: Reply
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The base of all faults. A fault of your own overrides ``_apply``."""
+
+    benign: ClassVar[bool] = False
+    """True: the reply is still right and whole, only slower or cut up differently."""
+
+    def _apply(self, plan: Plan) -> list[Part]:
+        """The steps that replace ``plan.parts``."""
+        return list(plan.parts)
+
+
+def bend(reply: Reply, pace: float, faults: Iterable[Fault]) -> Parts:
+    """The steps of ``reply`` after all ``faults``, from left to right; ``pace`` as in `Reply.parts`."""
+    parts: Parts = reply.parts(pace)
+    for fault in faults:
+        parts = fault._apply(Plan(reply, parts))
+    return parts

@@ -1,0 +1,1 @@
+"""Pure builders of what Ollama writes, one module per dialect. Facts: Ollama 0.33."""
