@@ -1,0 +1,198 @@
+"""One TCP or TLS connection to a backend, carrying one exchange after the other."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import cast
+
+import httpx
+
+from herdgate.upstream.errors import lost_error
+from herdgate.upstream.origin import Origin
+from herdgate.upstream.parser import ResponseParser
+from herdgate.upstream.silence import SilenceTimer
+from herdgate.upstream.stream import BodyStream
+
+_SOCKET_OPTIONS = (
+    ("IPPROTO_TCP", "TCP_NODELAY", 1),
+    ("SOL_SOCKET", "SO_KEEPALIVE", 1),
+    ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
+    ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
+    ("IPPROTO_TCP", "TCP_KEEPCNT", 3),
+    ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 30_000),
+)
+"""A backend may think for minutes without a byte on the wire. Keep-alive probes tell a backend that thinks from
+a machine that is gone, within 30 s; TCP_USER_TIMEOUT (ms) does the same while sent bytes are not acknowledged."""
+
+
+class State(Enum):
+    """What a connection is doing."""
+
+    OPENING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    CLOSED = auto()
+
+
+class Connection(asyncio.Protocol):
+    """Moves bytes between a socket and the response that is arriving on it.
+
+    on_idle: called when an exchange has ended and the connection can carry another.
+    on_closed: called once, as soon as it cannot be used any more.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        loop: asyncio.AbstractEventLoop,
+        on_idle: Callable[["Connection"], None],
+        on_closed: Callable[["Connection"], None],
+    ) -> None:
+        self.origin = origin
+        self.loop = loop
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done when the socket is closed."""
+        self.answered = False
+        """Whether any byte has come in the current or latest exchange."""
+        self.silence = SilenceTimer(loop, self._silent_for)
+        self._on_idle = on_idle
+        self._on_closed = on_closed
+        self._state = State.OPENING
+        self._transport: asyncio.Transport  # from the moment there is one
+        self._stream: BodyStream | None = None
+        self._sent = True
+        self._reading_paused = False
+        self._writable = asyncio.Event()
+
+    # Exchanges
+
+    def opened(self, transport: asyncio.Transport) -> bool:
+        """Begin to serve, over the transport that TLS may have put on top of the socket's.
+
+        False if the backend has made the connection unusable by now.
+        """
+        if self._state is State.CLOSED:
+            return False
+        self._transport = transport
+        self._state = State.IDLE
+        return True
+
+    def begin(self, parser: ResponseParser, idle_timeout: float | None) -> BodyStream:
+        """Start an exchange; whatever arrives from now on is its response."""
+        self._state = State.BUSY
+        self.answered = self._sent = False
+        self._stream = BodyStream(self, parser, idle_timeout)
+        return self._stream
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send without waiting; on a closed connection do nothing, the response has failed by then."""
+        if self._state is State.BUSY:
+            self._transport.write(data)
+
+    def all_sent(self) -> None:
+        """Note that the request has been written to its end."""
+        self._sent = True
+
+    async def drain(self, seconds: float | None) -> None:
+        """Wait until the backend has taken most of what was written.
+
+        Raises ``httpx.WriteTimeout`` when it does not within this time.
+        """
+        if self._writable.is_set():
+            return
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                await self._writable.wait()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise httpx.WriteTimeout(f"{self.origin} took no more of the request for {seconds:g} s") from None
+
+    def release(self, *, reusable: bool) -> None:
+        """End an exchange whose response is complete.
+
+        The backend may have answered without reading the whole request. What is left of that would be the
+        beginning of the next request, so such a connection is closed.
+        """
+        self._stream = None
+        self.silence.stop()
+        if self._state is State.BUSY and reusable and self._sent and not self._transport.get_write_buffer_size():
+            self._state = State.IDLE
+            self.resume_reading()
+            self._on_idle(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection at once, whatever it is doing."""
+        if self._state is State.CLOSED:
+            return
+        self._state = State.CLOSED
+        self.silence.close()
+        self._writable.set()
+        self._transport.abort()
+        self._on_closed(self)
+        if self._stream is not None:
+            self._stream.fail(httpx.ReadError(f"the connection to {self.origin} was closed on this side"))
+            self._stream = None
+
+    def pause_reading(self) -> None:
+        """Leave incoming bytes to the socket, whose window then slows the backend down."""
+        if self._state is State.BUSY and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo ``pause_reading``."""
+        if self._reading_paused and self._state is not State.CLOSED:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _silent_for(self, seconds: float) -> None:
+        if self._stream is not None:
+            self._stream.fail(httpx.ReadTimeout(f"{self.origin} sent nothing for {seconds:g} s"))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket's options; with TLS this is the transport below it."""
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        for level, option, value in _SOCKET_OPTIONS:
+            if hasattr(socket, option):
+                sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on bytes of the response; bytes that nobody asked for make the connection unusable."""
+        if self._stream is None:
+            self.abort()
+        else:
+            self.answered = True
+            self.silence.heard()
+            self._stream.receive(data)
+
+    def eof_received(self) -> None:
+        """Close our side too: a backend that will not send any more is of no use."""
+        if self._stream is not None:
+            self._stream.receive_eof()
+        self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the response why it ends, if it was still arriving."""
+        if self._stream is not None and exc is not None:
+            self._stream.fail(lost_error(self.origin, exc, sent=self._sent))
+        elif self._stream is not None:
+            self._stream.receive_eof()
+        self.abort()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """The socket has taken most of it."""
+        self._writable.set()

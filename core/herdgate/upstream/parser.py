@@ -1,0 +1,312 @@
+"""From the bytes a backend sends to one response, strictly. Does no I/O.
+
+llhttp reads the head and the chunks. What it lets through and a gateway must not, because the next reader
+of the same bytes may see another message in them, is refused here: empty lines before the status line,
+protocols other than HTTP/1.0 and 1.1, control characters in the reason phrase, and every transfer coding
+but a single ``chunked``. Where the head and the body end is decided here too, so that bytes behind the end
+are noticed and the connection that carried them is not used again.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import httptools
+import httpx
+
+Headers = list[tuple[bytes, bytes]]
+
+_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
+_BEGINNING = b"HTTP/1."
+_END_OF_HEAD = b"\r\n\r\n"
+
+_CHUNK_ALLOWANCE = 16
+"""Bytes of chunk framing that one byte of body excuses; the smallest chunk needs six."""
+
+
+_LONGEST_LENGTH = 20
+"""Digits of a Content-Length; 2**64 has twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseLimits:
+    """How much a backend may send before its response counts as an attack or a fault.
+
+    head_bytes: bytes in one head (status line, fields, empty line); also the chunk extensions and trailers
+        that may come without body in between.
+    fields: header fields in one head.
+    interim: 1xx responses before the real one.
+    """
+
+    head_bytes: int = 65_536
+    fields: int = 128
+    interim: int = 8
+
+
+DEFAULT_LIMITS = ResponseLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status line and header fields as the backend wrote them, white space around the values removed."""
+
+    version: bytes
+    status: int
+    reason: bytes
+    headers: Headers
+
+
+class Reading(Enum):
+    """What the next byte belongs to."""
+
+    HEAD = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+    END = auto()
+
+
+class _Events:
+    """What llhttp reports.
+
+    An object of its own: the parser holds methods of it, and if they were methods of the parser's owner,
+    every response would leave a reference cycle for the garbage collector.
+    """
+
+    __slots__ = ("head_complete", "headers", "message_complete", "on_body", "pieces")
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.pieces: list[bytes] = []
+        self.on_body = self.pieces.append
+        self.head_complete = False
+        self.message_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_complete:  # later ones are trailers, which nobody upstream of a relay can use
+            self.headers.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.head_complete = True
+
+    def on_message_complete(self) -> None:
+        self.message_complete = True
+
+    def await_next_head(self) -> None:
+        self.headers = []
+        self.head_complete = self.message_complete = False
+
+
+class ResponseParser:
+    """Reads exactly one response.
+
+    expects_body: False for the answer to HEAD.
+
+    Every method that takes bytes raises ``httpx.RemoteProtocolError`` when they are not HTTP, not
+    unambiguous or beyond the limits; the parser is of no use after that.
+    """
+
+    __slots__ = (
+        "_events",
+        "_excess",
+        "_expects_body",
+        "_head_bytes",
+        "_interim",
+        "_left",
+        "_length",
+        "_limits",
+        "_llhttp",
+        "_reading",
+        "_tail",
+        "head",
+        "keep_alive",
+        "surplus",
+    )
+
+    def __init__(self, *, expects_body: bool = True, limits: ResponseLimits) -> None:
+        self._expects_body = expects_body
+        self._limits = limits
+        self._events = _Events()
+        self._llhttp = httptools.HttpResponseParser(self._events)
+        self._reading = Reading.HEAD
+        self._head_bytes = b""
+        self._interim = 0
+        self._length = self._left = 0
+        self._excess = 0
+        self._tail = b""
+        self.head: ResponseHead | None = None
+        """The final head, as soon as all of it is there."""
+        self.keep_alive = False
+        """Whether the backend means to keep the connection; meaningful once the head is there."""
+        self.surplus = False
+        """Whether bytes followed the end of the response, which makes the connection unfit for another."""
+
+    @property
+    def started(self) -> bool:
+        """Whether any byte has come."""
+        return bool(self.head or self._head_bytes or self._interim)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response has ended as its framing demands."""
+        return self._reading is Reading.END
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came from the socket and return the bytes of the body in it, chunk framing removed."""
+        return _FEED[self._reading](self, data)
+
+    def feed_eof(self) -> None:
+        """Take the end of the connection; only a body without a declared end may end so."""
+        if self._reading is Reading.UNTIL_CLOSE:
+            self._reading = Reading.END
+        elif self._reading is Reading.LENGTH:
+            got = self._length - self._left
+            raise httpx.RemoteProtocolError(f"connection closed after {got} of {self._length} bytes of the body")
+        elif self._reading is Reading.CHUNKED:
+            raise httpx.RemoteProtocolError("connection closed before the last chunk of the body")
+        elif self._reading is Reading.HEAD and self.started:
+            raise httpx.RemoteProtocolError("connection closed in the middle of the response head")
+        elif self._reading is Reading.HEAD:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+
+    def _feed_head(self, data: bytes) -> bytes:
+        before = len(self._head_bytes)
+        seen = self._head_bytes + data
+        end = seen.find(_END_OF_HEAD, max(0, before - 3))
+        if end < 0:
+            self._check_partial_head(seen)
+            self._parse(data)
+            self._head_bytes = seen
+            return b""
+        end += len(_END_OF_HEAD)
+        self._check_head_size(end)
+        version, status, reason = _read_status_line(seen)
+        self._parse(data[: end - before])
+        self._head_bytes = b""
+        if status < 200:
+            self._skip_interim()
+        else:
+            self._take_head(ResponseHead(version, status, reason, self._events.headers))
+        rest = data[end - before :]
+        return self.feed(rest) if rest else b""
+
+    def _check_partial_head(self, seen: bytes) -> None:
+        if not seen.startswith(_BEGINNING[: len(seen)]):  # "\r\n", which llhttp skips, or another protocol
+            raise httpx.RemoteProtocolError("the response does not begin with an HTTP/1 status line")
+        self._check_head_size(len(seen))
+
+    def _check_head_size(self, size: int) -> None:
+        if size > self._limits.head_bytes:
+            raise httpx.RemoteProtocolError(f"response head larger than {self._limits.head_bytes} bytes")
+
+    def _skip_interim(self) -> None:
+        self._interim += 1
+        if self._interim > self._limits.interim:
+            raise httpx.RemoteProtocolError(f"more than {self._limits.interim} interim (1xx) responses")
+        self._events.await_next_head()
+
+    def _take_head(self, head: ResponseHead) -> None:
+        if len(head.headers) > self._limits.fields:
+            raise httpx.RemoteProtocolError(f"response head with more than {self._limits.fields} fields")
+        self._reading = self._frame(head)
+        self.head = head
+
+    def _frame(self, head: ResponseHead) -> Reading:
+        """Find out how the body ends (RFC 9112, section 6.3) and whether the connection may outlive it.
+
+        llhttp has refused the rest by now: a length beside a transfer coding, two lengths, no plain number.
+        """
+        connection: list[bytes] = []
+        codings: list[bytes] = []
+        length: int | None = None
+        for name, value in head.headers:
+            match name.lower():
+                case b"content-length":
+                    length = _read_length(value)
+                case b"transfer-encoding":
+                    codings.append(value.lower())
+                case b"connection":
+                    connection += (option.strip() for option in value.lower().split(b","))
+        if codings and (codings != [b"chunked"] or head.version == b"1.0"):
+            raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
+        self.keep_alive = b"close" not in connection and (head.version == b"1.1" or b"keep-alive" in connection)
+        if not self._expects_body or head.status in (204, 304) or length == 0:
+            return Reading.END
+        if codings:
+            return Reading.CHUNKED
+        if length is None:
+            self.keep_alive = False
+            return Reading.UNTIL_CLOSE
+        self._length = self._left = length
+        return Reading.LENGTH
+
+    def _feed_length(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left > 0:
+            return data
+        self._reading = Reading.END
+        if self._left == 0:
+            return data
+        self.surplus = True
+        return data[: self._left]
+
+    def _feed_chunked(self, data: bytes) -> bytes:
+        events = self._events
+        try:
+            self._parse(data)
+        except httpx.RemoteProtocolError:
+            if not events.message_complete:
+                raise
+            self.surplus = True
+        body = events.pieces[0] if len(events.pieces) == 1 else b"".join(events.pieces)
+        events.pieces.clear()
+        self._tail = data[-5:] if len(data) > 4 else (self._tail + data)[-5:]
+        if events.message_complete:
+            self._reading = Reading.END
+            # llhttp skips line ends behind the response; the response itself ends in exactly two of them.
+            self.surplus = self.surplus or not self._tail.strip(b"\r\n")
+        else:
+            self._excess = max(0, self._excess + len(data) - _CHUNK_ALLOWANCE * len(body))
+            if self._excess > self._limits.head_bytes:
+                raise httpx.RemoteProtocolError("chunk extensions or trailers without end")
+        return body
+
+    def _feed_until_close(self, data: bytes) -> bytes:
+        return data
+
+    def _feed_end(self, data: bytes) -> bytes:  # noqa: ARG002  (each state takes the same arguments)
+        self.surplus = True
+        return b""
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._llhttp.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise httpx.RemoteProtocolError(f"malformed response: {error}") from error
+
+
+def _read_status_line(block: bytes) -> tuple[bytes, int, bytes]:
+    line = _STATUS_LINE.match(block)
+    if line is None:
+        raise httpx.RemoteProtocolError("the response does not begin with a valid HTTP/1 status line")
+    version, code, reason = line.groups(b"")
+    if code == b"101":
+        raise httpx.RemoteProtocolError("the server switched protocols (101), which nobody asked for")
+    return version, int(code), reason
+
+
+def _read_length(digits: bytes) -> int:
+    """Convert what llhttp found to be digits only; it lets any number of zeros in front of them pass."""
+    if len(digits) > _LONGEST_LENGTH:
+        raise httpx.RemoteProtocolError("a Content-Length of absurd length")
+    return int(digits)
+
+
+_FEED: dict[Reading, Callable[[ResponseParser, bytes], bytes]] = {
+    Reading.HEAD: ResponseParser._feed_head,
+    Reading.LENGTH: ResponseParser._feed_length,
+    Reading.CHUNKED: ResponseParser._feed_chunked,
+    Reading.UNTIL_CLOSE: ResponseParser._feed_until_close,
+    Reading.END: ResponseParser._feed_end,
+}

@@ -1,0 +1,61 @@
+"""One timer for many short waits."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class SilenceTimer:
+    """Calls back when a wait has gone on for too long with nothing heard.
+
+    Waits start and stop thousands of times a second and hardly ever run out. So starting, hearing and stopping
+    only note the time; the one handle on the loop looks at the notes when it fires and is set anew if there is
+    time left. It survives the end of a wait and serves the next one.
+    """
+
+    __slots__ = ("_handle", "_loop", "_on_silence", "_seconds", "_since")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_silence: Callable[[float], None]) -> None:
+        self._loop = loop
+        self._on_silence = on_silence
+        self._seconds: float | None = None
+        self._since = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float | None) -> None:
+        """Begin a wait in which at most this many seconds may pass without a sound; None: any number."""
+        self._seconds = seconds
+        self._since = self._loop.time()
+        if seconds is None:
+            return
+        due = self._since + seconds
+        if self._handle is not None:
+            if self._handle.when() <= due:
+                return
+            self._handle.cancel()
+        self._handle = self._loop.call_at(due, self._look)
+
+    def heard(self) -> None:
+        """Something came; the wait begins anew."""
+        self._since = self._loop.time()
+
+    def stop(self) -> None:
+        """The wait is over."""
+        self._seconds = None
+
+    def close(self) -> None:
+        """Leave nothing on the loop."""
+        self._seconds = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _look(self) -> None:
+        self._handle = None
+        if self._seconds is None:
+            return
+        due = self._since + self._seconds
+        if self._loop.time() < due:
+            self._handle = self._loop.call_at(due, self._look)
+        else:
+            seconds, self._seconds = self._seconds, None
+            self._on_silence(seconds)

@@ -1,0 +1,223 @@
+"""One response on its way from a backend, and the two ways to read its body."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import httpx
+
+from herdgate.upstream.parser import ResponseHead, ResponseParser
+
+if TYPE_CHECKING:
+    from herdgate.upstream.connection import Connection
+
+HIGH_WATER = 262_144
+"""Bytes of body that wait for their reader before the socket is left unread."""
+
+
+class Phase(Enum):
+    """How far the response has come."""
+
+    ARRIVING = auto()
+    COMPLETE = auto()
+    BROKEN = auto()
+
+
+class BodyStream(httpx.AsyncByteStream):
+    """The body of a response: pulled with ``async for``, or pushed into a sink with ``relay``.
+
+    Both raise what ended the response early: ``httpx.RemoteProtocolError`` (the backend broke HTTP or closed
+    in the middle), ``httpx.ReadError`` (the connection broke), ``httpx.ReadTimeout`` (silence for longer than
+    the idle timeout) and ``httpx.StreamClosed`` after ``aclose``. A reader that is cancelled ends the response.
+
+    The stream holds the connection only while the response is arriving. Once the last byte is there, the
+    connection serves others although the body may not have been read yet.
+    """
+
+    def __init__(self, connection: "Connection", parser: ResponseParser, idle_timeout: float | None) -> None:
+        self._connection: Connection | None = connection
+        self._parser = parser
+        self._idle_timeout = idle_timeout
+        self._phase = Phase.ARRIVING
+        self._error: Exception | None = None
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._sink: Callable[[bytes], None] | None = None
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_answer: Callable[[], None] | None = None
+
+    # For the consumer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield all that has arrived since the last time, as one bytes object, until the body ends."""
+        while True:
+            if self._buffer:
+                yield self._take()
+            elif self._may_continue():
+                await self._change()
+            else:
+                return
+
+    async def relay(self, sink: Callable[[bytes], None]) -> None:
+        """Hand over what is buffered, then call ``sink`` with the body in each read of the socket.
+
+        The calls come from the event loop's read callback, without waking a task; ``sink`` must not block.
+        What it raises closes the connection and surfaces here. Returns at the end of the body. If ``sink``
+        cannot keep up it calls ``pause``, and ``resume`` later.
+        """
+        self._sink = sink
+        try:
+            if self._buffer:
+                self._hand_over(sink, self._take())
+            while self._may_continue():
+                await self._change()
+        finally:
+            self._sink = None
+
+    def pause(self) -> None:
+        """Leave the socket unread until ``resume``; the backend's silence does not count meanwhile."""
+        if self._connection is not None:
+            self._paused = True
+            self._connection.pause_reading()
+            self._connection.silence.stop()
+
+    def resume(self) -> None:
+        """Read again after ``pause``."""
+        if self._connection is not None and self._paused:
+            self._paused = False
+            self._connection.resume_reading()
+            self._restart_clock()
+
+    def set_idle_timeout(self, seconds: float | None) -> None:
+        """From now on the backend may be silent for this long while somebody waits for it; None: for ever."""
+        self._idle_timeout = seconds
+        self._restart_clock()
+
+    async def aclose(self) -> None:
+        """Be done with the response. Never waits and may be called any number of times.
+
+        If the response is still arriving, its connection is cut at once, which tells the backend to stop working on it.
+        """
+        self._buffer.clear()
+        self.fail(httpx.StreamClosed())
+        if self._phase is Phase.COMPLETE:
+            self._phase, self._error = Phase.BROKEN, httpx.StreamClosed()
+
+    # For the transport, before the consumer gets the stream
+
+    async def head(self) -> ResponseHead:
+        """Wait for the final response head."""
+        while True:
+            arriving = self._may_continue()
+            if self._parser.head is not None:
+                return self._parser.head
+            if not arriving:
+                raise RuntimeError("a response without a head cannot be complete")
+            await self._change()
+
+    def when_answered(self, callback: Callable[[], None] | None) -> None:
+        """Be called once when the head is there or never will be, while nobody waits in ``head``."""
+        self._on_answer = callback
+        self._tell_answer()
+
+    # For the connection
+
+    def receive(self, data: bytes) -> None:
+        """Take what came from the socket."""
+        try:
+            body = self._parser.feed(data)
+        except httpx.RemoteProtocolError as error:
+            self.fail(error)
+            return
+        if body:
+            self._pour(body)
+        if self._parser.complete:
+            self._finish()
+        elif self._sink is None:
+            self._wake()
+
+    def receive_eof(self) -> None:
+        """Take the end of the connection, which for some bodies is their proper end."""
+        try:
+            self._parser.feed_eof()
+        except httpx.RemoteProtocolError as error:
+            self.fail(error)
+        else:
+            self._finish()
+
+    def fail(self, error: Exception) -> None:
+        """End a response that is still arriving, with this error and with its connection."""
+        if self._phase is Phase.ARRIVING and self._connection is not None:
+            self._phase, self._error = Phase.BROKEN, error
+            connection, self._connection = self._connection, None
+            connection.abort()
+            self._wake()
+
+    def _finish(self) -> None:
+        if self._phase is Phase.ARRIVING and self._connection is not None:
+            self._phase = Phase.COMPLETE
+            connection, self._connection = self._connection, None
+            connection.release(reusable=self._parser.keep_alive and not self._parser.surplus)
+            self._wake()
+
+    def _pour(self, body: bytes) -> None:
+        if self._sink is not None:
+            self._hand_over(self._sink, body)
+            return
+        self._buffer.append(body)
+        self._buffered += len(body)
+        if self._buffered > HIGH_WATER and self._connection is not None:
+            self._connection.pause_reading()
+
+    def _hand_over(self, sink: Callable[[bytes], None], body: bytes) -> None:
+        try:
+            sink(body)
+        except Exception as error:
+            self._error = error  # even if the last byte of the response is here and the connection not ours any more
+            self.fail(error)
+
+    def _take(self) -> bytes:
+        data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
+        self._buffer.clear()
+        self._buffered = 0
+        if self._connection is not None and not self._paused:
+            self._connection.resume_reading()
+        return data
+
+    def _may_continue(self) -> bool:
+        if self._error is not None:
+            raise self._error
+        return self._phase is Phase.ARRIVING
+
+    async def _change(self) -> None:
+        """Wait until something has happened, but not longer than the idle timeout."""
+        connection = self._connection
+        if self._waiter is not None or connection is None:
+            raise RuntimeError("a response body has one reader at a time")
+        self._waiter = connection.loop.create_future()
+        self._restart_clock()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self.fail(httpx.StreamClosed())
+            raise
+        finally:
+            self._waiter = None
+            if self._connection is not None:
+                self._connection.silence.stop()
+
+    def _restart_clock(self) -> None:
+        if self._connection is not None and self._waiter is not None and not self._paused:
+            self._connection.silence.start(self._idle_timeout)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._tell_answer()
+
+    def _tell_answer(self) -> None:
+        if self._on_answer is not None and (self._parser.head is not None or self._phase is not Phase.ARRIVING):
+            callback, self._on_answer = self._on_answer, None
+            callback()

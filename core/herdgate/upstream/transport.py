@@ -1,0 +1,114 @@
+"""The httpx transport that carries requests to backends."""
+
+import asyncio
+import ssl
+from typing import Any
+
+import httpx
+
+from herdgate.upstream.connect import connect
+from herdgate.upstream.connection import Connection
+from herdgate.upstream.origin import Origin
+from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseLimits, ResponseParser
+from herdgate.upstream.pool import ConnectionPool
+from herdgate.upstream.request import OutgoingRequest, encode
+from herdgate.upstream.tls import tls_context
+from herdgate.upstream.upload import send
+
+_STALE_WITHIN = 1.0
+"""Seconds after which a connection that breaks without an answer was not stale when the request was sent."""
+
+
+class UpstreamTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 over TCP or TLS, with kept connections.
+
+    tls: the context for https URLs; without one, the system's authorities are trusted.
+    limits: how much a backend may send before its response is refused.
+    idle_expiry: seconds after which an unused connection is closed.
+    max_idle: unused connections kept per origin.
+
+    Deadlines come with each request, in ``request.extensions["timeout"]``, in seconds, as httpx has them:
+    ``connect`` for TCP and TLS together, ``write`` and ``read`` for silence. There is no limit on the number
+    of connections; whoever calls decides how many requests run at a time.
+
+    The response's ``stream`` is a ``BodyStream``. Whoever gets a response must read it to its end or ``aclose`` it.
+    A cancelled call leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: ResponseLimits = DEFAULT_LIMITS,
+        idle_expiry: float = 30.0,
+        max_idle: int = 32,
+    ) -> None:
+        self._tls = tls
+        self._limits = limits
+        self._pool = ConnectionPool(idle_expiry, max_idle)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request and return as soon as the head of the response is there.
+
+        Raises the errors listed in ``herdgate.upstream.errors``.
+        """
+        origin = Origin.of(request)
+        outgoing = encode(request)
+        timeout = request.extensions.get("timeout", {})
+        if isinstance(outgoing.body, bytes):
+            kept = self._pool.take(origin)
+            if kept is not None:
+                response = await self._try_kept(kept, outgoing, timeout)
+                if response is not None:
+                    return response
+        fresh = await self._open(origin, timeout.get("connect"))
+        return await self._exchange(fresh, outgoing, timeout)
+
+    async def aclose(self) -> None:
+        """Cut every connection, those in use included."""
+        await self._pool.aclose()
+
+    async def _try_kept(
+        self, connection: Connection, request: OutgoingRequest, timeout: dict[str, float | None]
+    ) -> httpx.Response | None:
+        """Use a kept connection; None if the backend turns out to have closed it.
+
+        Sending again is safe because the request cannot have been worked on: the backend closed a connection on
+        which nothing was happening, and our request crossed that on its way. That is what it is when the connection
+        had been used before, not one byte of a response came, and it broke at once. One that breaks later may
+        have broken because of the request; then the caller decides. A body that cannot be sent twice never comes here.
+        """
+        began = connection.loop.time()
+        try:
+            return await self._exchange(connection, request, timeout)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            if connection.answered or connection.loop.time() - began > _STALE_WITHIN:
+                raise
+            return None
+
+    async def _open(self, origin: Origin, seconds: float | None) -> Connection:
+        tls = None
+        if origin.scheme == "https":
+            tls = self._tls or await asyncio.to_thread(tls_context)
+        connection = Connection(origin, asyncio.get_running_loop(), self._pool.put, self._pool.forget)
+        await connect(connection, tls, seconds)
+        self._pool.add(connection)
+        return connection
+
+    async def _exchange(
+        self, connection: Connection, request: OutgoingRequest, timeout: dict[str, Any]
+    ) -> httpx.Response:
+        parser = ResponseParser(expects_body=request.expects_body, limits=self._limits)
+        stream = connection.begin(parser, timeout.get("read"))
+        try:
+            await send(connection, stream, request, timeout.get("write"))
+            head = await stream.head()
+        except BaseException:
+            await stream.aclose()
+            raise
+        return httpx.Response(
+            head.status,
+            headers=head.headers,
+            stream=stream,
+            extensions={"http_version": b"HTTP/" + head.version, "reason_phrase": head.reason},
+        )
