@@ -1,8 +1,8 @@
 """What can go wrong between a gateway and a backend, as small values. See `SimulatedOllama.script`.
 
 Each fault is a pure change of the steps by which a reply goes out. Several for one request are applied from left to
-right, so put those that only change the bytes' packaging (`Slice`) last. A refused connection needs no fault: stop the
-backend. What is random comes from a seed and is the same in every run.
+right: write first what replaces content (`Events`), then breaks and pauses, last what only repackages (`Slice`). A
+refused connection needs no fault: stop the backend. What is random comes from a seed and is the same in every run.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from herdgate.testing.fault import Fault, Plan
-from herdgate.testing.parts import (
+from herdgate.testing.simulation.fault import Fault, Moment, Plan
+from herdgate.testing.simulation.parts import (
     After,
     Break,
     End,
@@ -25,8 +25,9 @@ from herdgate.testing.parts import (
     Raw,
     Torn,
     cut_at,
+    fit_length,
 )
-from herdgate.testing.reply import JSON, whole
+from herdgate.testing.simulation.reply import JSON, whole
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Normal(Fault):
 @dataclass(frozen=True)
 class ResetOnAccept(Fault):
     """RST as soon as the connection is open. Happens before any request, so a script's path and model play no part."""
+
+    moment: ClassVar[Moment] = "accept"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ class Status(Fault):
 
 
 @dataclass(frozen=True)
+class EarlyReply(Status):
+    """A status after the request's head, then the end with the body unread; it strikes whatever the model is."""
+
+    moment: ClassVar[Moment] = "head"
+
+    def _apply(self, plan: Plan) -> list[Part]:
+        return [part if not isinstance(part, End) else Break("close") for part in super()._apply(plan)]
+
+
+@dataclass(frozen=True)
 class EmptyOk(Fault):
     """The headers of a success, streamed or not, and not one byte of body."""
 
@@ -107,7 +120,7 @@ class Events(Fault):
     events: tuple[bytes, ...]
 
     def _apply(self, plan: Plan) -> list[Part]:
-        return replace(plan.reply, events=self.events).parts()
+        return replace(plan.reply, events=self.events).parts(plan.pace)
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class FirstEvent(Fault):
     raw: bytes
 
     def _apply(self, plan: Plan) -> list[Part]:
-        return replace(plan.reply, events=(self.raw, *plan.reply.events[1:])).parts()
+        return replace(plan.reply, events=(self.raw, *plan.reply.events[1:])).parts(plan.pace)
 
 
 @dataclass(frozen=True)
@@ -153,12 +166,9 @@ class Cut(Fault):
     def _apply(self, plan: Plan) -> list[Part]:
         before, rest = cut_at(plan.parts, self.after)
         following = next((part.data for part in rest if isinstance(part, Event)), b"")
-        piece: list[Part] = []
-        if following and self.within == "event":
-            piece = [Event(following[: len(following) // 2], whole=False)]
-        elif following and self.within == "chunk":
-            piece = [Torn(following)]
-        return [*before, *piece, Flush(), Break(self.how)]
+        half = Event(following[: len(following) // 2], whole=False)
+        pieces: dict[str, list[Part]] = {"boundary": [], "event": [half], "chunk": [Torn(following)]}
+        return [*before, *(pieces[self.within] if following else []), Flush(), Break(self.how)]
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class EndWithoutDone(Fault):
         before, rest = cut_at(plan.parts, self.after)
         following = next((part.data for part in rest if isinstance(part, Event)), b"")
         half = [Event(following[: len(following) // 2], whole=False)] if self.mid_event and following else []
-        return _with_right_length([*before, *half, End()])
+        return fit_length([*before, *half, End()])
 
 
 @dataclass(frozen=True)
@@ -287,11 +297,3 @@ class Garbage(Fault):
 
     def _apply(self, plan: Plan) -> list[Part]:  # noqa: ARG002 - replaces everything
         return [Raw(random.Random(self.seed).randbytes(self.size)), Break("close")]  # noqa: S311
-
-
-def _with_right_length(parts: list[Part]) -> list[Part]:
-    """``parts`` with a Content-Length, where there is one, that fits the events that are left."""
-    size = sum(len(part.data) for part in parts if isinstance(part, Event))
-    return [
-        replace(part, length=size) if isinstance(part, Head) and part.length is not None else part for part in parts
-    ]

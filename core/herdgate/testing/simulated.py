@@ -14,14 +14,16 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Self, Unpack
 
-from herdgate.testing.connection import Connection
-from herdgate.testing.journal import Journal
-from herdgate.testing.models import ModelStore, SimModel
-from herdgate.testing.port import Port
-from herdgate.testing.records import Received
-from herdgate.testing.script import Script, Scripted
-from herdgate.testing.serving import Serving
-from herdgate.testing.world import Behaviour, Options, World
+from herdgate.testing.simulation.connection import Connection
+from herdgate.testing.simulation.journal import Journal
+from herdgate.testing.simulation.models import ModelStore, SimModel
+from herdgate.testing.simulation.port import Port
+from herdgate.testing.simulation.records import Received
+from herdgate.testing.simulation.script import Script, Scripted
+from herdgate.testing.simulation.serving import Serving
+from herdgate.testing.simulation.world import Behaviour, Options, World
+
+__all__ = ["Port", "Received", "SimModel", "SimulatedOllama"]
 
 _STOP_WITHIN = 5.0
 
@@ -166,7 +168,9 @@ class SimulatedOllama:
         self._journal.connections += 1
         connection.number = self._journal.connections
         self._open.add(connection)
-        if self._script.take_on_accept():
+        if self._server is None:  # accepted by the kernel just before the stop
+            connection.abort()
+        elif self._script.take("accept"):
             connection.reset()
         else:
             task = asyncio.create_task(self._serving.serve(connection), name=f"simulated {self.name}")
@@ -185,6 +189,6 @@ class SimulatedOllama:
 
 
 if __name__ == "__main__":
-    from herdgate.testing import command
+    from herdgate.testing.simulation import command
 
     command.run()

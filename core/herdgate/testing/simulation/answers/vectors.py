@@ -3,8 +3,8 @@
 import hashlib
 import math
 
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.models import SimModel
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.models import SimModel
 
 
 def inputs(ask: Ask) -> list[str]:

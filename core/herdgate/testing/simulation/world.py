@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from herdgate.testing.models import Memory, ModelStore
+from herdgate.testing.simulation.models import Memory, ModelStore
 
 
 class Options(TypedDict, total=False):

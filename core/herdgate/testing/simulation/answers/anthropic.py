@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.answers.openai import JSON, SSE, UNBUFFERED, conversation, required_model, text_of
-from herdgate.testing.reply import Reply
-from herdgate.testing.wire import anthropic
-from herdgate.testing.wire.anthropic import ANTHROPIC
-from herdgate.testing.wire.generation import encode
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.answers.openai import JSON, SSE, UNBUFFERED, conversation, required_model, text_of
+from herdgate.testing.simulation.reply import Reply
+from herdgate.testing.simulation.wire import anthropic
+from herdgate.testing.simulation.wire.anthropic import ANTHROPIC
+from herdgate.testing.simulation.wire.generation import encode
 
 
 def messages(ask: Ask) -> Reply:

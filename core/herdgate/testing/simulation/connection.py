@@ -8,9 +8,9 @@ import asyncio
 import struct
 from collections.abc import Callable
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, cast
 
-from herdgate.testing.http1 import LONGEST_HEAD, ChunkedBody, Malformed, RequestHead, parse_head
+from herdgate.testing.simulation.http1 import LONGEST_HEAD, ChunkedBody, Malformed, RequestHead, parse_head
 
 
 class ClientLeft(Exception):  # noqa: N818
@@ -39,9 +39,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)  # so that `write` returns when the kernel has everything
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=0)  # so that `write` returns when the kernel has everything
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -130,6 +129,10 @@ class Connection(asyncio.Protocol):
             await asyncio.wait([self._gone, self._writable], return_when=asyncio.FIRST_COMPLETED)
             self._check()
 
+    def stop_reading(self) -> None:
+        """Leave what the client still sends in the kernel. Its leaving goes unseen from now on."""
+        self._transport.pause_reading()
+
     def last_word(self, data: bytes) -> None:
         """Write to a client that left, in case it only half-closed."""
         if not self._transport.is_closing():
@@ -160,6 +163,8 @@ class Connection(asyncio.Protocol):
             raise ClientLeft
 
     async def _until(self, event: asyncio.Event) -> None:
+        if event.is_set():
+            return
         waiting: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait([self._gone, waiting], return_when=asyncio.FIRST_COMPLETED)

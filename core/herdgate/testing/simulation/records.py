@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from herdgate.testing.http1 import RequestHead
+from herdgate.testing.simulation.http1 import RequestHead
 
 Outcome = Literal["complete", "client_left", "faulted"]
 """How a request ended: answered in full, left by its client, or broken off (or bent) by a scripted fault or a stop."""

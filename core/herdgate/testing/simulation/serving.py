@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from http import HTTPStatus
 
-from herdgate.testing.answers.ask import Ask, model_of
-from herdgate.testing.answers.router import INFERENCE, answer
-from herdgate.testing.connection import ClientLeft, Connection
-from herdgate.testing.delivery import Delivery
-from herdgate.testing.fault import Fault, bend
-from herdgate.testing.http1 import Malformed, RequestHead
-from herdgate.testing.journal import Journal
-from herdgate.testing.records import Outcome, Received
-from herdgate.testing.reply import Reply
-from herdgate.testing.script import Script
-from herdgate.testing.world import World
+from herdgate.testing.simulation.answers.ask import Ask, model_of
+from herdgate.testing.simulation.answers.router import INFERENCE, answer
+from herdgate.testing.simulation.connection import ClientLeft, Connection
+from herdgate.testing.simulation.delivery import Delivery
+from herdgate.testing.simulation.fault import Fault, bend
+from herdgate.testing.simulation.http1 import Malformed, RequestHead
+from herdgate.testing.simulation.journal import Journal
+from herdgate.testing.simulation.records import Outcome, Received
+from herdgate.testing.simulation.reply import Reply
+from herdgate.testing.simulation.script import Script
+from herdgate.testing.simulation.world import World
 
 _CANCELLED = (
     b"HTTP/1.1 499 status code 499\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 28\r\n"
@@ -58,6 +59,11 @@ class Serving:
         """Take in one request and answer it; True if the connection may be used again."""
         head = await connection.read_head()
         received = Received(head, connection.number, asyncio.get_running_loop().time())
+        early = self._script.take("head", head.path)
+        if early:
+            connection.stop_reading()
+            self._journal.add(received)
+            return await self._reply(connection, received, early)
         try:
             await connection.read_body(head, partial(setattr, received, "body"))
         except ClientLeft:
@@ -66,7 +72,7 @@ class Serving:
             self._journal.finish(received, "client_left")
             raise
         received.model = model_of(head, received.body)
-        faults = self._script.take(head.path, received.model)
+        faults = self._script.take("request", head.path, received.model)
         with self._journal.counted() if _is_inference(head) else nullcontext():
             self._journal.add(received)
             return await self._reply(connection, received, faults)
@@ -115,6 +121,7 @@ def _is_inference(head: RequestHead) -> bool:
 
 
 def _bad_request(error: Malformed) -> bytes:
-    body = f"{error.status} Bad Request".encode()
-    head = f"HTTP/1.1 {error.status} Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    status = HTTPStatus(error.status)
+    body = f"{status.value} {status.phrase}".encode()
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body

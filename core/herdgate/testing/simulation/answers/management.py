@@ -5,12 +5,12 @@ import re
 from dataclasses import replace
 
 from herdgate.names import InvalidModelName, ModelName
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.answers.native import empty
-from herdgate.testing.models import SimModel
-from herdgate.testing.reply import Reply, whole
-from herdgate.testing.wire.generation import encode
-from herdgate.testing.wire.native import NATIVE, NDJSON, line
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.answers.native import empty
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.reply import Reply, whole
+from herdgate.testing.simulation.wire.generation import encode
+from herdgate.testing.simulation.wire.native import NATIVE, NDJSON, line
 
 
 def _named(ask: Ask) -> str:

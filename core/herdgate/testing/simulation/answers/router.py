@@ -1,18 +1,17 @@
-"""The table of paths, and what Ollama checks before it looks at one: key, Host, Origin, the path's spelling."""
+"""The table of paths, and what is answered for a path that is not in it."""
 
-import ipaddress
 import posixpath
-import socket
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from dataclasses import replace
 
-from herdgate.testing.answers import anthropic, catalogue, management, native, openai
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.reply import TEXT, Dialect, Reply, refusal, whole
-from herdgate.testing.wire.anthropic import ANTHROPIC
-from herdgate.testing.wire.native import NATIVE
-from herdgate.testing.wire.openai import CHAT, OPENAI
-from herdgate.testing.wire.openai import TEXT as COMPLETION
+from herdgate.testing.simulation.answers import anthropic, catalogue, management, native, openai
+from herdgate.testing.simulation.answers.admission import cross_origin, turn_away
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.reply import TEXT, Dialect, Reply, refusal, whole
+from herdgate.testing.simulation.wire.anthropic import ANTHROPIC
+from herdgate.testing.simulation.wire.native import NATIVE
+from herdgate.testing.simulation.wire.openai import CHAT, OPENAI
+from herdgate.testing.simulation.wire.openai import TEXT as COMPLETION
 
 _Handler = Callable[[Ask], Reply]
 
@@ -61,24 +60,18 @@ INFERENCE = frozenset(path for path in ROUTES if path.startswith("/v1/") and pat
 }
 """The paths that occupy a model."""
 
-_ORIGIN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104
-_ORIGIN_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
-
 
 def answer(ask: Ask, on_loopback: bool) -> Reply:
     """The reply to a request; ``on_loopback`` as Ollama checks ``Host`` only if it listens there."""
     dialect = dialect_of(ask.head.path)
-    token = ask.world.behaviour.auth_token
-    if token is not None and ask.head.values("authorization") != (f"Bearer {token}",):
-        return refusal(401, "unauthorized", dialect)
-    host = next(iter(ask.head.values("host")), "")
-    origin = next(iter(ask.head.values("origin")), "")
-    if (on_loopback and not allows_host(host)) or (origin and not allows_origin(origin, host)):
-        return whole(403, b"", "", dialect)
+    turned_away = turn_away(ask, dialect, on_loopback)
+    if turned_away is not None:
+        return turned_away
     try:
-        return _route(ask)
+        reply = _route(ask)
     except Refused as error:
-        return refusal(error.status, error.text, dialect)
+        reply = refusal(error.status, error.text, dialect)
+    return replace(reply, headers=(*reply.headers, *cross_origin(ask.head)))
 
 
 def dialect_of(path: str) -> Dialect:
@@ -88,20 +81,25 @@ def dialect_of(path: str) -> Dialect:
 
 
 def _route(ask: Ask) -> Reply:
-    path = ask.head.path
-    clean = posixpath.normpath("/" + path.lstrip("/"))
+    path, method = ask.head.path, ask.head.method
     methods = _methods(path)
     if methods is None:
-        if _methods(clean) is None:
-            return whole(404, b"404 page not found", TEXT, NATIVE)
-        permanent = ask.head.method == "GET" or clean != path.rstrip("/")
-        moved = whole(301 if permanent else 307, b"", "", NATIVE)
-        return Reply(moved.status, "", (), NATIVE, headers=(("Location", clean),))
-    handler = methods.get(ask.head.method)
+        return _elsewhere(path, method)
+    handler = methods.get(method)
     if handler is None:
         allow = (("Allow", ", ".join(sorted(methods))),)
         return Reply(405, TEXT, (b"405 method not allowed",), NATIVE, headers=allow)
     return handler(ask)
+
+
+def _elsewhere(path: str, method: str) -> Reply:
+    """A redirect to the path's proper spelling, or 404."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if _methods(clean) is None:
+        return whole(404, b"404 page not found", TEXT, NATIVE)
+    only_slash = clean == path.rstrip("/")
+    status = 307 if only_slash and method != "GET" else 301
+    return Reply(status, "", (), NATIVE, headers=(("Location", clean),))
 
 
 def _methods(path: str) -> dict[str, _Handler] | None:
@@ -110,23 +108,3 @@ def _methods(path: str) -> dict[str, _Handler] | None:
         if path.startswith(prefix) and path != prefix and "/" not in path.removeprefix(prefix):
             return methods
     return ROUTES.get(path)
-
-
-def allows_host(host: str) -> bool:
-    """Whether Ollama on a loopback address accepts this ``Host``: local names and local addresses."""
-    name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
-    name = name.lower()
-    try:
-        address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]") if name != host.lower() else name)
-    except ValueError:
-        known = ("", "localhost", socket.gethostname().lower())
-        return name in known or name.endswith((".localhost", ".local", ".internal"))
-    return address.is_loopback or address.is_private or address.is_unspecified
-
-
-def allows_origin(origin: str, host: str) -> bool:
-    """Whether Ollama, as delivered, accepts this ``Origin``: its own, local pages, and desktop applications."""
-    parts = urlsplit(origin)
-    if parts.scheme in _ORIGIN_SCHEMES:
-        return True
-    return parts.scheme in ("http", "https") and (parts.netloc == host or parts.hostname in _ORIGIN_HOSTS)

@@ -6,8 +6,8 @@ import signal
 import click
 
 from herdgate.names import InvalidModelName
-from herdgate.testing.port import Port
 from herdgate.testing.simulated import SimulatedOllama
+from herdgate.testing.simulation.port import Port
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """The Anthropic dialect of ``/v1/messages`` (Ollama ≥ 0.14)."""
 
-from herdgate.testing.reply import Dialect
-from herdgate.testing.wire.generation import Generation, encode
-from herdgate.testing.wire.openai import named
+from herdgate.testing.simulation.reply import Dialect
+from herdgate.testing.simulation.wire.generation import Generation, encode
+from herdgate.testing.simulation.wire.openai import named
 
 _TYPES = {
     400: "invalid_request_error",

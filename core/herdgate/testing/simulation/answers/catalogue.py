@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.models import SimModel
-from herdgate.testing.reply import JSON, TEXT, Reply, whole
-from herdgate.testing.wire import native
-from herdgate.testing.wire.generation import encode
-from herdgate.testing.wire.native import NATIVE
-from herdgate.testing.wire.openai import OPENAI
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.reply import JSON, TEXT, Reply, whole
+from herdgate.testing.simulation.wire import native
+from herdgate.testing.simulation.wire.generation import encode
+from herdgate.testing.simulation.wire.native import NATIVE
+from herdgate.testing.simulation.wire.openai import OPENAI
 
 _DISPLAY = "model '{display}' not found"  # show normalises the name, unlike generate and chat
 

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from herdgate.testing.records import Outcome, Received
+from herdgate.testing.simulation.records import Outcome, Received
+
+_REMEMBERED = 100_000
 
 
 class Journal:
@@ -37,8 +39,10 @@ class Journal:
             raise TimeoutError(f"not within {timeout} s; there was: {self}") from None
 
     def add(self, request: Received) -> None:
-        """Remember a request."""
+        """Remember a request; of very many the oldest are forgotten, as a demonstration may run for months."""
         self.requests.append(request)
+        if len(self.requests) > _REMEMBERED:
+            del self.requests[: _REMEMBERED // 2]
         self.changed()
 
     def sent_event(self, request: Received) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
-from herdgate.testing.parts import Part, Parts
-from herdgate.testing.reply import Reply
+from herdgate.testing.simulation.parts import Part, Parts
+from herdgate.testing.simulation.reply import Reply
+
+Moment: TypeAlias = Literal["accept", "head", "request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,7 @@ class Plan:
     """The reply that would be given without faults, and the steps as left by the faults applied so far."""
 
     reply: Reply
+    pace: float
     parts: Parts
 
 
@@ -22,6 +25,8 @@ class Fault:
 
     benign: ClassVar[bool] = False
     """True: the reply is still right and whole, only slower or cut up differently."""
+    moment: ClassVar[Moment] = "request"
+    """When it strikes: at the connection's arrival, after a request's head, or when the whole request is in."""
 
     def _apply(self, plan: Plan) -> list[Part]:
         """The steps that replace ``plan.parts``."""
@@ -32,5 +37,5 @@ def bend(reply: Reply, pace: float, faults: Iterable[Fault]) -> Parts:
     """The steps of ``reply`` after all ``faults``, from left to right; ``pace`` as in `Reply.parts`."""
     parts: Parts = reply.parts(pace)
     for fault in faults:
-        parts = fault._apply(Plan(reply, parts))
+        parts = fault._apply(Plan(reply, pace, parts))
     return parts

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
-from herdgate.testing.connection import Connection
-from herdgate.testing.http1 import RequestHead
-from herdgate.testing.parts import Break, End, Endless, Event, Flush, Head, Part, Parts, Pause, Raw, Torn
+from herdgate.testing.simulation.connection import Connection
+from herdgate.testing.simulation.http1 import RequestHead
+from herdgate.testing.simulation.parts import Break, End, Endless, Event, Flush, Head, Part, Parts, Pause, Raw, Torn
 
 
 class Delivery:
@@ -60,7 +60,10 @@ class Delivery:
         self._chunked = head.length is None and self._request.minor == 1 and not bodiless
         self._keep = self._keep and (self._chunked or head.length is not None)
         reason = HTTPStatus(head.status).phrase if head.status in HTTPStatus.__members__.values() else "Status"
-        lines = [f"HTTP/1.1 {head.status} {reason}", *(f"{name}: {value}" for name, value in head.headers)]
+        lines = [
+            f"HTTP/1.{self._request.minor} {head.status} {reason}",
+            *(f"{name}: {value}" for name, value in head.headers),
+        ]
         lines.append(f"Date: {formatdate(usegmt=True)}")
         if self._chunked:
             lines.append("Transfer-Encoding: chunked")

@@ -1,7 +1,7 @@
 """The events of ``/v1/responses`` (Ollama ≥ 0.13.3): numbered and named, without ``[DONE]``."""
 
-from herdgate.testing.wire.generation import Generation
-from herdgate.testing.wire.openai import named
+from herdgate.testing.simulation.wire.generation import Generation
+from herdgate.testing.simulation.wire.openai import named
 
 
 def whole(generation: Generation, status: str = "completed") -> dict[str, object]:

@@ -2,17 +2,18 @@
 
 import base64
 import struct
+from dataclasses import replace
 from email import message_from_bytes
 from typing import Any
 
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.answers.native import NOT_PULLED
-from herdgate.testing.answers.vectors import embedding, inputs
-from herdgate.testing.models import SimModel
-from herdgate.testing.reply import Reply
-from herdgate.testing.wire import openai, responses
-from herdgate.testing.wire.generation import encode
-from herdgate.testing.wire.openai import CHAT, OPENAI, TEXT
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.answers.native import NOT_PULLED
+from herdgate.testing.simulation.answers.vectors import embedding, inputs
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.reply import Reply
+from herdgate.testing.simulation.wire import openai, responses
+from herdgate.testing.simulation.wire.generation import encode
+from herdgate.testing.simulation.wire.openai import CHAT, OPENAI, TEXT
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -62,6 +63,7 @@ def completions(ask: Ask) -> Reply:
     ask.needs(model, "completion", "generate")
     generation = ask.generation(model, prompt, prompt)
     if not prompt:
+        generation = replace(generation, words=())
         return Reply(200, JSON, (openai.text_whole(generation, "load"),), TEXT, loads=model)
     if ask.streams(default=False):
         return Reply(200, SSE, openai.text_stream(generation, _wants_usage(ask)), TEXT, streaming=True, loads=model)
@@ -95,11 +97,13 @@ def _coded(vector: list[float], coding: str) -> list[float] | str:
 
 
 def respond(ask: Ask) -> Reply:
-    """``POST /v1/responses``; nothing is stored."""
+    """``POST /v1/responses``; nothing is stored. An empty input only loads the model."""
     value = ask.fields.get("input", "")
     model = required_model(ask)
     said = conversation([{"role": "user", "content": value}] if isinstance(value, str) else value)
     generation = ask.generation(model, *said)
+    if not any(said):
+        generation = replace(generation, words=())
     if ask.streams(default=False):
         events = responses.stream(generation)
         return Reply(200, SSE, events, OPENAI, streaming=True, headers=UNBUFFERED, loads=model)

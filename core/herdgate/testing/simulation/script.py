@@ -4,8 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from herdgate.names import InvalidModelName, ModelName
-from herdgate.testing.fault import Fault
-from herdgate.testing.faults import ResetOnAccept
+from herdgate.testing.simulation.fault import Fault, Moment
 
 Scripted = Fault | tuple[Fault, ...]
 """One fault, or several that bend the same reply together."""
@@ -22,8 +21,17 @@ class _Rule:
     behaviours: deque[tuple[Fault, ...]]
     for_ever: bool
 
-    def matches(self, path: str, model: str) -> bool:
-        return self.path in ("*", path) and (self.model is None or _key(self.model) == _key(model))
+    def matches(self, moment: Moment, path: str, model: str) -> bool:
+        if self.moment != moment or moment == "accept":
+            return self.moment == moment
+        any_model = self.model is None or moment == "head"
+        return self.path in ("*", path) and (any_model or _key(self.model or "") == _key(model))
+
+    @property
+    def moment(self) -> Moment:
+        """When the next behaviour strikes."""
+        moments = {fault.moment for fault in self.behaviours[0]}
+        return "accept" if "accept" in moments else "head" if "head" in moments else "request"
 
     def take(self) -> tuple[Fault, ...]:
         taken = self.behaviours.popleft()
@@ -55,24 +63,12 @@ class Script:
         """Forget all rules."""
         self._rules.clear()
 
-    def take(self, path: str, model: str) -> tuple[Fault, ...]:
-        """What happens to a request; empty: nothing unusual."""
+    def take(self, moment: Moment, path: str = "", model: str = "") -> tuple[Fault, ...]:
+        """What happens now; empty: nothing unusual. See `Fault.moment`."""
         for rule in self._rules:
-            if rule.matches(path, model) and not _on_accept(rule):
-                return self._taken(rule)
+            if rule.matches(moment, path, model):
+                taken = rule.take()
+                if not rule.behaviours:
+                    self._rules.remove(rule)
+                return taken
         return ()
-
-    def take_on_accept(self) -> bool:
-        """Whether a connection that just came is to be reset."""
-        rule = next(filter(_on_accept, self._rules), None)
-        return rule is not None and bool(self._taken(rule))
-
-    def _taken(self, rule: _Rule) -> tuple[Fault, ...]:
-        taken = rule.take()
-        if not rule.behaviours:
-            self._rules.remove(rule)
-        return taken
-
-
-def _on_accept(rule: _Rule) -> bool:
-    return any(isinstance(fault, ResetOnAccept) for fault in rule.behaviours[0])

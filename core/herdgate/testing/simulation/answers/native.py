@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from herdgate.testing.answers import keepalive
-from herdgate.testing.answers.ask import Ask, Refused
-from herdgate.testing.answers.vectors import embedding, inputs
-from herdgate.testing.models import SimModel
-from herdgate.testing.reply import JSON, Reply, whole
-from herdgate.testing.wire import native
-from herdgate.testing.wire.generation import Generation, encode
-from herdgate.testing.wire.native import NATIVE, NDJSON
+from herdgate.testing.simulation.answers import keepalive
+from herdgate.testing.simulation.answers.ask import Ask, Refused
+from herdgate.testing.simulation.answers.vectors import embedding, inputs
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.reply import JSON, Reply, whole
+from herdgate.testing.simulation.wire import native
+from herdgate.testing.simulation.wire.generation import Generation, encode
+from herdgate.testing.simulation.wire.native import NATIVE, NDJSON
 
 NOT_PULLED = 'model "{name}" not found, try pulling it first'
 

@@ -1,7 +1,7 @@
 """The OpenAI dialect, as Ollama ≥ 0.32.6 speaks it: role once, a finish chunk of its own, errors that vanish."""
 
-from herdgate.testing.reply import Dialect
-from herdgate.testing.wire.generation import Generation, encode
+from herdgate.testing.simulation.reply import Dialect
+from herdgate.testing.simulation.wire.generation import Generation, encode
 
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 

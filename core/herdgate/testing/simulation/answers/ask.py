@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from herdgate.names import InvalidModelName, ModelName
-from herdgate.testing.http1 import RequestHead
-from herdgate.testing.models import SimModel
-from herdgate.testing.wire.generation import Generation
-from herdgate.testing.world import World
+from herdgate.testing.simulation.http1 import RequestHead
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.wire.generation import Generation
+from herdgate.testing.simulation.world import World
 
 
 class Refused(Exception):  # noqa: N818
@@ -60,6 +60,9 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
+_GO_TYPES: dict[type, str] = {bool: "bool", int: "int", str: "string", list: "[]interface {}", dict: "map"}
+
+
 def model_of(head: RequestHead, body: bytes) -> str:
     """The model name a request means, as written; empty if none can be read. For the record and for scripts."""
     if head.path.startswith("/v1/models/"):
@@ -97,9 +100,8 @@ class Ask:
         """A field that has to be of one JSON type. Raises Refused."""
         value = self.fields.get(name, default)
         if not isinstance(value, kind):
-            raise Refused(
-                400, f"json: cannot unmarshal {_kind(value)} into Go struct field .{name} of type {kind.__name__}"
-            )
+            where = f"Go struct field Request.{name} of type {_GO_TYPES[kind]}"
+            raise Refused(400, f"json: cannot unmarshal {_kind(value)} into {where}")
         return value
 
     def text(self, name: str) -> str:
@@ -133,7 +135,7 @@ class Ask:
         self.world.served += 1
         return Generation(
             model=self.text("model"),
-            words=self.world.words(echo) if echo or prompt else (),
+            words=self.world.words(echo),
             prompt_tokens=len(prompt.split()),
             created=datetime.now(UTC),
             number=self.world.served,

@@ -1,8 +1,8 @@
 """The native dialect: NDJSON lines and single objects of ``/api/*``."""
 
-from herdgate.testing.models import Instance, SimModel
-from herdgate.testing.reply import Dialect
-from herdgate.testing.wire.generation import Generation, encode
+from herdgate.testing.simulation.models import Instance, SimModel
+from herdgate.testing.simulation.reply import Dialect
+from herdgate.testing.simulation.wire.generation import Generation, encode
 
 NDJSON = "application/x-ndjson"
 _TOKEN_NS = 1_000_000

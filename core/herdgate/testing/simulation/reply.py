@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from herdgate.testing.models import SimModel
-from herdgate.testing.parts import End, Event, Head, Headers, Part, Pause
+from herdgate.testing.simulation.models import SimModel
+from herdgate.testing.simulation.parts import End, Event, Head, Headers, Part, Pause
 
 JSON = "application/json; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"

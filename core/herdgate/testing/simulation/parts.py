@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -99,3 +99,11 @@ def cut_at(parts: Parts, after: After) -> tuple[list[Part], list[Part]]:
             seen += part.whole
             at = i + 1
     return list(parts[:at]), list(parts[at:])
+
+
+def fit_length(parts: Parts) -> list[Part]:
+    """``parts`` with a Content-Length, where there is one, that fits the events that are left."""
+    size = sum(len(part.data) for part in parts if isinstance(part, Event))
+    return [
+        replace(part, length=size) if isinstance(part, Head) and part.length is not None else part for part in parts
+    ]

@@ -3,7 +3,7 @@
 import math
 import re
 
-from herdgate.testing.answers.ask import Ask, Refused
+from herdgate.testing.simulation.answers.ask import Ask, Refused
 
 DEFAULT = 300.0
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
