@@ -40,7 +40,7 @@ def no_boolean(value: object) -> object:
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_DURATION_TEXT = 'a number of seconds, or a text such as "500ms", "30s", "5m", "1h30m", "30d"'
+DURATIONS = 'a number of seconds, or a text such as "500ms", "30s", "5m", "1h30m", "30d"'
 
 
 def parse_duration(value: object) -> float:
@@ -69,6 +69,7 @@ def _finite(number: float) -> float:
 
 _LONGEST = 366 * 86400.0
 _UNIT_BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+SIZES = 'a number of bytes, or a text such as "512 KiB", "100 MiB", "2 GB"'
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -85,15 +86,15 @@ def parse_size(value: object) -> int:
 
 
 #: Seconds, more than none and at most a year.
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_LONGEST), Accepted(_DURATION_TEXT)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_LONGEST), Accepted(DURATIONS)]
 #: Seconds, none allowed.
-DurationOrZero = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=_LONGEST), Accepted(_DURATION_TEXT)]
+DurationOrZero = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=_LONGEST), Accepted(DURATIONS)]
 #: Bytes, at least one.
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
     Field(gt=0, lt=2**63),
-    Accepted('a number of bytes, or a text such as "512 KiB", "100 MiB", "2 GB"'),
+    Accepted(SIZES),
 ]
 #: A whole number of at least one.
 Count = Annotated[int, BeforeValidator(no_boolean), Field(ge=1, lt=2**31), Accepted("a whole number of at least 1")]
