@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import entry_points
@@ -60,11 +59,11 @@ def test_the_wheel_carries_the_plugin_list_of_the_repository(wheel: dict[str, by
 
 
 def test_a_wheel_made_from_the_source_distribution_is_the_same(wheel: dict[str, bytes], tmp_path: Path) -> None:
-    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
-        archive.extractall(tmp_path / "source", filter="data")
-    (source,) = (tmp_path / "source").iterdir()
+    archive = build(ROOT, "sdist", tmp_path / "sdist")
+    # Not tarfile: before Python 3.11.4 it knows no extraction filter, from 3.12 on it warns without one.
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path], timeout=50, check=True)
 
-    assert contents(build(source, "wheel", tmp_path / "wheel")) == wheel
+    assert contents(build(tmp_path / archive.name.removesuffix(".tar.gz"), "wheel", tmp_path / "wheel")) == wheel
 
 
 @pytest.mark.parametrize("name", PLUGINS)
