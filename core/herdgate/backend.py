@@ -45,7 +45,6 @@ def _word(value: str) -> str:
     return value.strip()
 
 
-_Text = Annotated[str, Accepted("a text")]
 _File = Annotated[Path, Accepted("the path of a readable PEM file")]
 
 
@@ -89,7 +88,7 @@ class BackendSettings(BaseModel):
         default=None, description="Its private key (PEM, not encrypted), if it is not in the same file."
     )
     host_header: (
-        Annotated[_Text, AfterValidator(check_host_header), Accepted("a host name, with or without a port")] | None
+        Annotated[str, AfterValidator(check_host_header), Accepted("a host name, with or without a port")] | None
     ) = Field(default=None, description="Sent as `Host` instead of the host of base_url.")
     cloud: Switch = Field(
         default=False, description="Whether models that run in Ollama's cloud may be used through it."

@@ -20,12 +20,12 @@ class Accepted:
 
 def accepted_by(field: FieldInfo) -> str | None:
     """Return the `Accepted` text of a field, also when it is inside `X | None` or `tuple[X, ...]`."""
-    waiting: list[Any] = [*field.metadata, field.annotation]
+    waiting: list[Any] = [*reversed(field.metadata), field.annotation]  # the outermost text is the last one given
     while waiting:
         item = waiting.pop(0)
         if isinstance(item, Accepted):
             return item.text
-        waiting.extend(getattr(item, "__metadata__", ()))
+        waiting.extend(reversed(getattr(item, "__metadata__", ())))
         waiting.extend(get_args(item))
     return None
 

@@ -35,9 +35,9 @@ class Entry:
         first = str(location[0]) if location else ""
         given = self.places.get(first)
         if given is not None:
-            return given.where, given.key + dotted(("", *location[1:])) if location[1:] else given.key
+            return given.where, dotted(location[1:], given.key)
         begin = self.places[""]
-        return begin.where, dotted((begin.key, *location))
+        return begin.where, dotted(location, begin.key)
 
 
 @dataclass(frozen=True, slots=True)

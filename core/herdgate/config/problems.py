@@ -22,6 +22,7 @@ _SECRET_NAME = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECA
 # An address that certainly holds no user, password or query: only such a one is repeated in a message.
 _HARMLESS_URL = re.compile(r"(?:[a-z][a-z0-9+.-]{0,15}://)?[\w.-]*(?::\d{0,6})?(?:/[\w./~-]*)?", re.ASCII)
 _LONGEST_SHOWN = 80
+_NOT_SHOWN = "a value that is not shown because it may hold a secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ConfigError(Exception):
     """The settings cannot be used. `str()` is the complete message for the operator, one line for each problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
+        self.problems: tuple[Problem, ...] = _by_line(tuple(dict.fromkeys(problems)))
         count = len(self.problems)
         title = "1 problem in the settings" if count == 1 else f"{count} problems in the settings"
         super().__init__("\n".join([f"{title}:", *(f"  {problem}" for problem in self.problems)]))
@@ -50,9 +51,20 @@ class ConfigError(Exception):
         return ConfigError, (self.problems,)
 
 
-def dotted(path: Sequence[int | str]) -> str:
-    """Write a path as `backend[1].base_url`."""
-    text = ""
+def _by_line(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Return them from the top of each file to its end, so that they can be put right in one go."""
+    files = list(dict.fromkeys(problem.where.rpartition(":")[0] for problem in problems))
+
+    def place(problem: Problem) -> tuple[int, int]:
+        file, _, line = problem.where.rpartition(":")
+        return files.index(file), int(line) if line.isdecimal() else 0
+
+    return tuple(sorted(problems, key=place))
+
+
+def dotted(path: Sequence[int | str], start: str = "") -> str:
+    """Write a path as `backend[1].base_url`, after `start` if that is given."""
+    text = start
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
@@ -70,7 +82,7 @@ def shown(value: object, name: str = "") -> str:
     if isinstance(value, str):
         may_be_url = name.endswith("url") or "://" in value or "@" in value
         if _SECRET_NAME.search(name) or (may_be_url and not _HARMLESS_URL.fullmatch(value.strip())):
-            return "a text that is not shown because it may hold a secret"
+            return _NOT_SHOWN
         text = value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…"
         return json.dumps(text, ensure_ascii=False)
     if isinstance(value, Mapping):
@@ -78,7 +90,7 @@ def shown(value: object, name: str = "") -> str:
     if isinstance(value, list | tuple):
         return "a list"
     if _SECRET_NAME.search(name):
-        return "a value that is not shown because it may be a secret"
+        return _NOT_SHOWN
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     return str(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,16 +61,22 @@ def read_section(
     def place(location: Location) -> tuple[str, str]:
         owner = given.get(str(location[0])) if location else None
         if owner is None:
-            return "", dotted((name, *location))
+            return _nowhere(name, location)
         in_file = sources.file is not None and owner.where.startswith(f"{sources.file.name}:")
         where = sources.file.at((name, *location)) if sources.file is not None and in_file else owner.where
-        return where, owner.key + dotted(("", *location[1:])) if location[1:] else owner.key
+        return where, dotted(location[1:], owner.key)
 
     try:
         return model.model_validate(values)
     except ValidationError as error:
         problems.extend(Reading(model, values, place).problems(error))
         return None
+
+
+def _nowhere(section: str, location: Location) -> tuple[str, str]:
+    """Where something could be given that is missing."""
+    variable = next((variable for variable, place in VARIABLES.items() if place == (section, *location)), None)
+    return ("environment", variable) if variable else ("", dotted((section, *location)))
 
 
 def check_tables(file: TomlFile, problems: list[Problem]) -> None:
@@ -82,11 +90,18 @@ def check_tables(file: TomlFile, problems: list[Problem]) -> None:
 
 
 def default_state(environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the state's default place; None if the environment has no home directory."""
+    """Return the URL of the state's default place; None if this user has no home directory."""
     base = environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):  # the XDG specification: a relative path counts as not set
-        home = environ.get("HOME", "")
+        home = environ.get("HOME") or _home_in_passwd()  # a service often runs without HOME
         if not home.startswith("/"):
             return None
         base = f"{home}/.local/state"
     return f"sqlite://{quote(str(Path(base) / 'herdgate' / 'herdgate.db'))}"
+
+
+def _home_in_passwd() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container may run as a number without an entry
+        return ""
