@@ -1,8 +1,9 @@
+import contextlib
 import re
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from herdgate import names
@@ -85,6 +86,9 @@ def test_a_name_is_split_from_the_right_and_keeps_its_spelling(text: str, parts:
         ("host//m", "the namespace is empty"),
         ("http://m", "the namespace is empty"),
         ("http:///ns/m", "the host is empty"),
+        ("_x://registry.ollama.ai/library/m", "the host may hold only"),
+        ("a:http:///library/m", "the host may hold only"),
+        ("http://http://host/ns/m", "the host may hold only"),
         ("/ns/m", "the host is empty"),
         ("../m", "the namespace may hold only"),
         ("hf.co/m", "the namespace may hold only"),
@@ -213,17 +217,65 @@ def test_case_never_matters_for_the_key(name: ModelName) -> None:
     assert ModelName.parse(name.display.swapcase()).key == name.key
 
 
-@given(st.text(st.sampled_from("aZ0_-.:/@ *cloud\x00é\u212a"), max_size=40) | st.text(max_size=30))
+GRAMMAR = re.compile(
+    r"(((?P<scheme>[a-z][a-z0-9+.-]*://)?(?P<host>[a-z0-9_][a-z0-9_.:-]{0,349})/)?(?P<namespace>[a-z0-9_][a-z0-9_-]{0,79})/)?"
+    r"(?P<model>[a-z0-9_][a-z0-9_.-]{0,79})"
+    r"(:(?P<tag>[a-z0-9_][a-z0-9_.-]{0,79}?))?"
+    r"(?P<suffix>:local|:cloud|(?<!/)-cloud)?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def as_the_grammar_says(text: str) -> str | None:
+    found = GRAMMAR.fullmatch(text)
+    if not found:
+        return None
+    tag, suffix = (found["tag"] or "latest").lower(), (found["suffix"] or "").lower()
+    if re.fullmatch("local|cloud|.*-cloud", tag) or (suffix == "-cloud" and not found["tag"]):
+        return None
+    if suffix in {":cloud", "-cloud"}:
+        tag = "cloud" if tag == "latest" else f"{tag}-cloud"
+    return f"{found['host'] or 'registry.ollama.ai'}/{found['namespace'] or 'library'}/{found['model']}:{tag}".lower()
+
+
+scraps = [
+    "m",
+    "M1",
+    "a.b",
+    "ns-x",
+    "host:5000",
+    "latest",
+    "local",
+    "cloud",
+    "Cloud",
+    "8b",
+    "-cloud",
+    "é",
+    "_",
+    "x" * 80,
+]
+scraps += ["h" * 350, "", " ", "http:", "https://", "/", "/", ":", ":", "@", "*", "\x00", "\u212a", "\u017f", "library"]
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(scraps), max_size=8).map("".join).map(lambda text: text.strip()))
 @example("a:b-cloud")
 @example("K:\u212a-cloud")
-def test_any_text_either_names_a_model_in_plain_ascii_or_is_refused(text: str) -> None:
-    try:
-        name = ModelName.parse(text)
-    except InvalidModelName:
-        return
-    assert name.key.isascii()
-    assert name.key == name.key.lower()
-    assert ModelName.parse(name.display).key == name.key
+@example("_x://host/ns/m")
+def test_a_text_names_a_model_exactly_if_the_grammar_says_so(text: str) -> None:
+    expected = as_the_grammar_says(text)
+    if expected is None:
+        with pytest.raises(InvalidModelName):
+            ModelName.parse(text)
+    else:
+        assert ModelName.parse(text).key == expected
+
+
+@given(st.text(max_size=30))
+def test_no_text_whatever_does_more_than_be_refused(text: str) -> None:
+    for parse in (ModelName.parse, ModelPattern.parse):
+        with contextlib.suppress(InvalidModelName):
+            parse(text)
 
 
 def test_the_cache_is_bounded_and_keeps_no_long_texts() -> None:
