@@ -1,0 +1,134 @@
+"""Who is calling, what they ask for, and the verdicts about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import SecretStr
+
+from herdgate.names import ModelName
+
+
+class Action(StrEnum):
+    """What a caller wants to do with a resource; `authorise` decides about it."""
+
+    USE = "use"
+    """Run a model: chat, generate, embed."""
+    SEE = "see"
+    """Learn of a model: listings, `/api/show`, `/v1/models/{name}`."""
+    MANAGE = "manage"
+    """Change what a backend holds or has loaded: pull, push, create, copy, delete, unload."""
+    ADMINISTER = "administer"
+    """Read or change the gateway itself: its metrics and everything under `/herdgate/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an action is about: one model, or, with `model` None, the gateway itself."""
+
+    model: ModelName | None = None
+
+    def __str__(self) -> str:
+        return self.model.display if self.model else "the gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller, as an `authenticate` plugin recognised it.
+
+    `models` are the patterns that the built-in `model_access` matches on canonical names; a plugin with rules of its
+    own may leave them empty. `anonymous` marks a caller without credentials: it can never be an admin, and the gateway
+    checks `Host` and `Origin` of its requests.
+    """
+
+    name: str
+    key_id: str | None = None
+    models: tuple[str, ...] = ()
+    admin: bool = False
+    anonymous: bool = False
+    requests_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.anonymous and self.admin:
+            raise ValueError("an anonymous caller cannot be an admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the request carried to prove who sends it. Only `authenticate` ever sees this object.
+
+    `key` is the value of `Authorization: Bearer …` or of `x-api-key`; None when the request carries neither.
+    `authorization` is the whole `Authorization` header, for schemes other than Bearer.
+    """
+
+    key: SecretStr | None = None
+    authorization: SecretStr | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the request carried any credentials at all."""
+        return self.key is not None or self.authorization is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """`authenticate`: these credentials are wrong. The caller gets the same 401 whatever the reason; logs get the
+    reason.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """`authorise`: yes, unless somebody else says Deny."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """`authorise`: no, whatever anybody else says."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`admit`: not now. `retry_after` (seconds) becomes the reply's `Retry-After`."""
+
+    reason: str
+    status: int = 429
+    retry_after: float | None = None
+
+
+Verdict = Allow | Deny | None
+
+
+def overall(verdicts: list[tuple[str, Verdict]]) -> Allow | Deny:
+    """Combine what each plugin said of one resource: any Deny wins, and without an Allow it is a Deny."""
+    allowed: Allow | None = None
+    for plugin, verdict in verdicts:
+        match verdict:
+            case Deny(reason):
+                return Deny(f"{plugin}: {reason}")
+            case Allow(reason):
+                allowed = allowed or Allow(f"{plugin}: {reason}")
+            case None:
+                pass
+    return allowed or Deny("no plugin allowed it")
+
+
+def spread(answer: Any, count: int) -> list[Verdict]:
+    """One verdict per resource from what a plugin returned: a list of them, one for all, or None.
+
+    Raises TypeError when it is something else or of another length.
+    """
+    if answer is None or isinstance(answer, Allow | Deny):
+        return [answer] * count
+    several = isinstance(answer, list | tuple) and len(answer) == count
+    if several and all(verdict is None or isinstance(verdict, Allow | Deny) for verdict in answer):
+        return list(answer)
+    raise TypeError(f"expected Allow, Deny, None or a list of {count} of them, not {answer!r:.100}")

@@ -1,0 +1,211 @@
+"""Failover: one backend after another, until one gives a reply whose opening is good.
+
+Nothing has gone to the caller while this runs, so every step may still be taken back. Each attempt is made from the
+caller's own request again; what an earlier attempt changed is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import httpx
+
+from herdgate.backend import Candidate
+from herdgate.discovery import Discovery
+from herdgate.errors import message_of
+from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
+from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
+from herdgate.hookpoints import PluginFault
+from herdgate.opening import Framing, Opening, framing_of
+from herdgate.points import HookPoints
+from herdgate.upstream.client import Upstream, UpstreamFailed, failure_of
+
+ERROR_BODY_LIMIT = 64 * 1024
+"""How much of a backend's error body is read, in bytes."""
+ERROR_BODY_DEADLINE = 5.0
+
+
+class Exhausted(Exception):  # noqa: N818 - an answer, not a fault
+    """No backend gave a usable reply; these are the failures, in order."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__(f"{len(failures)} attempts failed")
+        self.failures = tuple(failures)
+
+
+class _Failed(Exception):  # noqa: N818 - it carries a Failure
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+@dataclass(slots=True)
+class Opened:
+    """A reply with a good opening. `rest` continues after `opening`; `scope` holds the connection and the plugins'
+    leases.
+    """
+
+    attempt: Attempt
+    upstream: Upstream
+    head: Head
+    framing: Framing
+    opening: bytes
+    complete: bool
+    rest: AsyncIterator[bytes]
+    scope: AsyncExitStack
+
+
+class Attempts:
+    """The failover loop of one exchange."""
+
+    def __init__(self, exchange: Exchange, request: UpstreamRequest, points: HookPoints, discovery: Discovery) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._points = points
+        self._discovery = discovery
+
+    async def open(self, candidates: Sequence[Candidate]) -> Opened:
+        """Try the candidates in order. The caller closes the `scope` of what it gets. Raises Exhausted."""
+        failures: list[Failure] = []
+        for number, candidate in enumerate(candidates, 1):
+            attempt = Attempt(number, candidate)
+            self._exchange.attempts.append(attempt)
+            try:
+                return await self._attempt(attempt)
+            except _Failed as failed:
+                verdict = self._judge(attempt, failed.failure, failures)
+                failures.append(failed.failure)
+                if failed.failure.status == 404:
+                    self._discovery.refresh(candidate.backend)
+                if isinstance(verdict, GiveUp):
+                    break
+        raise Exhausted(failures)
+
+    def _judge(self, attempt: Attempt, failure: Failure, earlier: Sequence[Failure]) -> TryNext | GiveUp:
+        """A skipped attempt sent nothing and says nothing, so nobody is asked about it."""
+        if failure.kind is Kind.SKIPPED:
+            return TryNext()
+        try:
+            verdict = self._points.judge_failure(self._exchange, attempt, failure)
+        except PluginFault:
+            verdict = None
+        return verdict or default_verdict(failure, earlier)
+
+    async def _attempt(self, attempt: Attempt) -> Opened:
+        """One backend. Whatever happens, what this attempt took is given back, unless it succeeds."""
+        async with AsyncExitStack() as scope:
+            try:
+                return await self._within(attempt, scope)
+            except _Failed as failed:
+                attempt.failed(failed.failure)
+                raise
+            except BaseException:
+                attempt.outcome = AttemptOutcome.ABANDONED
+                raise
+
+    async def _within(self, attempt: Attempt, scope: AsyncExitStack) -> Opened:
+        upstream = self._discovery.upstream(attempt.backend)
+        if upstream is None:
+            raise _Failed(Failure(Kind.SKIPPED, Phase.CONNECT, "the backend was just taken out of the configuration"))
+        request = await self._prepared(attempt, scope)
+        limit = upstream.settings.first_event_timeout
+        phase = Phase.SENT
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                response = await upstream.send(request)
+                scope.push_async_callback(response.aclose)
+                phase = Phase.OPENING
+                attempt.status = response.status_code
+                opened = await self._opened(attempt, upstream, response, deadline)
+        except TimeoutError as error:
+            raise _Failed(Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")) from error
+        except UpstreamFailed as failed:
+            raise _Failed(failed.failure) from failed
+        except httpx.HTTPError as error:
+            raise _Failed(failure_of(error, phase)) from error
+        attempt.first_event_after = loop.time() - started
+        opened.scope = scope.pop_all()
+        return opened
+
+    async def _prepared(self, attempt: Attempt, scope: AsyncExitStack) -> UpstreamRequest:
+        """What the plugins have to say before anything is sent."""
+        try:
+            answer = await self._points.around_attempt.enter(scope, self._exchange, attempt)
+            if isinstance(answer, Skip):
+                raise _Failed(Failure(Kind.SKIPPED, Phase.CONNECT, answer.reason))
+            return await self._points.prepare_upstream(self._exchange, attempt, self._request)
+        except PluginFault as fault:
+            kind = Kind.SKIPPED if fault.hook == "around_attempt" else Kind.PLUGIN
+            raise _Failed(Failure(kind, Phase.CONNECT, str(fault))) from fault
+
+    async def _opened(
+        self, attempt: Attempt, upstream: Upstream, response: httpx.Response, deadline: asyncio.Timeout
+    ) -> Opened:
+        head = Head(response.status_code, response.headers)
+        rest = aiter(response.stream)  # type: ignore[arg-type]  # the transports used here are async
+        if not 200 <= head.status < 300:
+            raise _Failed(await _status_failure(head, rest))
+        endpoint = self._exchange.endpoint
+        framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
+        opening, end = await _read_opening(framing, rest, deadline, upstream.settings.idle_timeout)
+        self._inspect(head, opening if end is None else opening[:end])
+        return Opened(attempt, upstream, head, framing, opening, end is None, rest, AsyncExitStack())
+
+    def _inspect(self, head: Head, event: bytes) -> None:
+        try:
+            failure = self._points.inspect_opening(self._exchange, head, event)
+        except PluginFault as fault:
+            failure = Failure(Kind.PLUGIN, Phase.OPENING, str(fault))
+        if failure is not None:
+            raise _Failed(failure)
+
+
+async def _read_opening(
+    framing: Framing, rest: AsyncIterator[bytes], deadline: asyncio.Timeout, idle_timeout: float
+) -> tuple[bytes, int | None]:
+    """Read until the opening is complete. Returns what was read and where its first event ends; None if the body has
+    ended.
+
+    Once a reply that does not stream has begun, only its silences are limited, not its length in time.
+    """
+    opening = Opening(framing)
+    loop = asyncio.get_running_loop()
+    async for data in rest:
+        end = opening.feed(data)
+        if end is not None:
+            return bytes(opening.buffer), end
+        if failure := opening.overlong():
+            raise _Failed(failure)
+        if framing is Framing.WHOLE:
+            deadline.reschedule(loop.time() + idle_timeout)
+    if failure := opening.ended():
+        raise _Failed(failure)
+    return bytes(opening.buffer), None
+
+
+async def _status_failure(head: Head, rest: AsyncIterator[bytes]) -> Failure:
+    """An error status, with what the body says. A body that is slow or broken says nothing, the status still counts."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(ERROR_BODY_DEADLINE):
+            async for data in rest:
+                body += data
+                if len(body) > ERROR_BODY_LIMIT:
+                    break
+    except (TimeoutError, httpx.HTTPError):
+        pass
+    message = message_of(bytes(body))
+    detail = f"status {head.status}" + (f": {message}" if message else "")
+    return Failure(Kind.STATUS, Phase.OPENING, detail, head.status, message, _seconds(head.headers.get("retry-after")))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """`Retry-After` in seconds; dates, which backends of this kind do not send, count as none."""
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
+        return None
+    return float(min(int(retry_after), 3600))

@@ -1,0 +1,73 @@
+"""Who calls, whether now, and what they may do: the access hooks, asked in order and closed on any fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from herdgate.access import Action, Allow, Deny, Identity, Refusal, Rejected, Resource
+from herdgate.backend import ModelEntry
+from herdgate.errors import Halt, error_reply, unauthorized
+from herdgate.exchange import Exchange
+from herdgate.origins import OriginRules
+from herdgate.points import HookPoints
+from herdgate.responder import Responder
+from herdgate.surface import Endpoint
+
+
+async def authenticated(exchange: Exchange, responder: Responder, points: HookPoints, origins: OriginRules) -> Identity:
+    """Who sends this request. Ends it with 401 if nobody knows, with 403 if a web page may have made a browser send
+    it.
+    """
+    said = await points.authenticate(exchange, responder.credentials)
+    if said is None or isinstance(said, Rejected):
+        raise Halt(unauthorized(exchange.family, request_id=exchange.id))
+    if isinstance(said, Refusal):
+        raise refused(exchange, said)
+    if said.anonymous:
+        problem = origins.problem(host=responder.header("host"), origin=responder.header("origin"))
+        if problem:
+            raise Halt(error_reply(exchange.family, 403, problem, request_id=exchange.id))
+    return said
+
+
+def routed_endpoint(exchange: Exchange) -> Endpoint:
+    """The table's row for this request. Ends it with 404 or 405 if there is none."""
+    endpoint = exchange.endpoint
+    if endpoint is None:
+        raise Halt(error_reply(exchange.family, 404, "not found", request_id=exchange.id))
+    if exchange.method not in endpoint.methods:
+        allow = {"allow": ", ".join(sorted({*endpoint.methods, "OPTIONS"}))}
+        raise Halt(error_reply(exchange.family, 405, "method not allowed", request_id=exchange.id, headers=allow))
+    return endpoint
+
+
+async def admitted(exchange: Exchange, identity: Identity, points: HookPoints, scope: AsyncExitStack) -> None:
+    """Apply the caller's limits; what they lease is given back when `scope` closes."""
+    refusal = await points.admit.enter(scope, exchange, identity)
+    if isinstance(refusal, Refusal):
+        raise refused(exchange, refusal)
+
+
+def refused(exchange: Exchange, refusal: Refusal) -> Halt:
+    """A plugin's Refusal as the end of a request."""
+    headers = {} if refusal.retry_after is None else {"retry-after": seconds(refusal.retry_after)}
+    return Halt(error_reply(exchange.family, refusal.status, refusal.reason, request_id=exchange.id, headers=headers))
+
+
+async def allowed(points: HookPoints, identity: Identity, action: Action, resource: Resource) -> Allow | Deny:
+    """What the plugins say of one resource."""
+    return (await points.authorise(identity, action, (resource,)))[0]
+
+
+async def visible(points: HookPoints, identity: Identity, entries: Sequence[ModelEntry]) -> list[ModelEntry]:
+    """Those of the models that this caller may see: the same question, to the same plugins, as for one model."""
+    if not entries:
+        return []
+    verdicts = await points.authorise(identity, Action.SEE, [Resource(entry.name) for entry in entries])
+    return [entry for entry, verdict in zip(entries, verdicts, strict=True) if isinstance(verdict, Allow)]
+
+
+def seconds(value: float) -> str:
+    """A `Retry-After` value: whole seconds, never too few, at least one."""
+    return str(max(1, -int(-value // 1)))

@@ -1,0 +1,233 @@
+"""Keep the catalogue true: ask every backend, again and again, what it hosts.
+
+Each backend has a poller of its own, so that a slow or dead one delays nobody. No request ever waits for a poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from herdgate.backend import Backend, BackendSettings
+from herdgate.catalogue import Catalogue, ModelList
+from herdgate.hookpoints import PluginFault
+from herdgate.hooks import POLL_DEADLINE, BackendSource
+from herdgate.points import HookPoints
+from herdgate.snapshot import Snapshot
+from herdgate.tasks import Tasks
+from herdgate.upstream.client import Upstream
+
+log = logging.getLogger("herdgate.discovery")
+
+JITTER = 0.1
+"""Polls are spread by this share of the interval, so that many gateways do not ask in step."""
+REFRESH_PAUSE = 1.0
+"""Seconds between two polls that requests caused: a backend that answers 404 to everything is not flooded."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    upstream: Upstream
+    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    polled: asyncio.Event = field(default_factory=asyncio.Event)
+    polled_at: float = float("-inf")
+    task: asyncio.Task[None] | None = None
+    version: str | None = None
+
+
+class Discovery:
+    """Owns the pollers and the catalogue that they keep.
+
+    `connect` makes the upstream of a backend. `upstream(name)` and `catalogue` are what requests read; both are plain
+    look-ups.
+    """
+
+    def __init__(
+        self,
+        points: HookPoints,
+        snapshot: Snapshot,
+        connect: Callable[[BackendSettings], Upstream],
+        interval: float,
+    ) -> None:
+        self._points = points
+        self._snapshot = snapshot
+        self._connect = connect
+        self._interval = interval
+        self._sources: list[tuple[str, BackendSource]] = []
+        self._watched: dict[str, _Watched] = {}
+        self._order: tuple[Backend, ...] = ()
+        self._lists: dict[str, ModelList] = {}
+        self._tasks = Tasks()
+        self.catalogue = Catalogue.build((), {}, time.time())
+        self.first_round_over = asyncio.Event()
+
+    async def start(self, sources: Sequence[tuple[str, BackendSource]]) -> None:
+        """Read the sources and the snapshot of the last run, and begin to poll. Raises what a source raises."""
+        self._sources = list(sources)
+        await self._adopt(await self._listed(strict=True))
+        self._rebuild()
+        self._tasks.spawn(self._follow_sources(), "backend sources")
+        self._tasks.spawn(self._end_first_round(), "first discovery round")
+
+    async def close(self) -> None:
+        """Stop polling and close all upstreams."""
+        await self._tasks.close()
+        for watched in self._watched.values():
+            await watched.upstream.aclose()
+
+    def upstream(self, backend: Backend) -> Upstream | None:
+        """The upstream of a backend; None if it has just been taken out of the configuration."""
+        watched = self._watched.get(backend.name)
+        return watched.upstream if watched else None
+
+    @property
+    def upstreams(self) -> list[Upstream]:
+        """All upstreams in configured order."""
+        return [self._watched[backend.name].upstream for backend in self._order]
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """All backends in configured order."""
+        return self._order
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that backends gave with their last good answer."""
+        return [watched.version for watched in self._watched.values() if watched.version]
+
+    def refresh(self, backend: Backend) -> None:
+        """Have a backend polled soon, because it did not have a model that the catalogue says it has. Returns at
+        once.
+        """
+        watched = self._watched.get(backend.name)
+        if watched is not None:
+            watched.poke.set()
+
+    # backends
+
+    async def _listed(self, *, strict: bool = False) -> list[BackendSettings] | None:
+        """All sources' backends; None if a source failed now that the gateway runs, so that the last list is kept."""
+        listed: dict[str, BackendSettings] = {}
+        for plugin, source in self._sources:
+            try:
+                answer = source.list()
+                if asyncio.iscoroutine(answer):
+                    async with asyncio.timeout(POLL_DEADLINE):
+                        answer = await answer
+                for settings in answer:
+                    listed.setdefault(settings.name, settings)
+            except Exception as error:
+                fault = PluginFault(plugin, "backend_sources", f"{type(error).__name__}: {error}")
+                fault.__cause__ = error
+                self._points.ledger.record(fault)
+                if strict:
+                    raise fault from error
+                return None
+        return [settings for settings in listed.values() if settings.enabled]
+
+    async def _follow_sources(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._adopt(await self._listed())
+            self._rebuild()  # a backend may have been silent for long enough to leave the listings
+
+    async def _adopt(self, listed: Sequence[BackendSettings] | None) -> None:
+        """Start, replace and stop pollers so that they are those of this list."""
+        if listed is None:
+            return
+        wanted = {settings.name: settings for settings in listed}
+        for name, watched in list(self._watched.items()):
+            if wanted.get(name) != watched.upstream.settings:
+                await self._forget(name)
+        added = [settings for settings in listed if settings.name not in self._watched]
+        remembered = await self._snapshot.load(added) if added else {}
+        for settings in added:
+            watched = _Watched(self._connect(settings))
+            self._watched[settings.name] = watched
+            self._lists.update({settings.name: remembered[settings.name]} if settings.name in remembered else {})
+            watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {settings.name}")
+        self._order = tuple(self._watched[settings.name].upstream.backend for settings in listed)
+
+    async def _forget(self, name: str) -> None:
+        watched = self._watched.pop(name)
+        self._lists.pop(name, None)
+        if watched.task is not None:
+            watched.task.cancel()
+            await asyncio.wait([watched.task])
+        watched.polled.set()
+        await watched.upstream.aclose()
+
+    # polls
+
+    async def _end_first_round(self) -> None:
+        for watched in list(self._watched.values()):
+            await watched.polled.wait()  # every poll has a deadline
+        self.first_round_over.set()
+
+    async def _poll_for_ever(self, watched: _Watched) -> None:
+        while True:
+            watched.poke.clear()
+            await self._poll(watched)
+            watched.polled_at = time.monotonic()
+            watched.polled.set()
+            pause = self._interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret depends on it
+            try:
+                async with asyncio.timeout(pause):
+                    await watched.poke.wait()
+                    await asyncio.sleep(min(REFRESH_PAUSE, self._interval) - (time.monotonic() - watched.polled_at))
+            except TimeoutError:
+                pass  # nobody asked for a refresh: the next regular poll
+
+    async def _poll(self, watched: _Watched) -> None:
+        name = watched.upstream.backend.name
+        last = self._lists.get(name)
+        listed = await self._ask(watched)
+        self._lists[name] = listed
+        if (last.error if last else None) != listed.error:
+            if listed.error:
+                log.warning("backend %s cannot be polled: %s", name, listed.error)
+            else:
+                log.info("backend %s answers again", name)
+        self._rebuild()
+        if listed.error is None:
+            await self._snapshot.save(watched.upstream.settings, listed)
+
+    async def _ask(self, watched: _Watched) -> ModelList:
+        """One poll, within its deadline. A backend that cannot be polled keeps its last list."""
+        backend = watched.upstream.backend
+        known = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
+        client = watched.upstream.client(POLL_DEADLINE)
+        try:
+            entries = await self._points.list_models(backend, client)
+            if entries is None:
+                return replace(known, error="no plugin knows how to list its models")
+            shaped = self._points.shape_catalogue.sync(backend, entries)
+            watched.version = await _version(client)
+            return ModelList(backend.name, tuple(shaped), time.time())
+        except PluginFault as fault:
+            return replace(known, error=fault.why)
+        except TimeoutError:
+            return replace(known, error=f"no answer within {POLL_DEADLINE:g} s")
+        except httpx.HTTPStatusError as error:
+            return replace(known, error=f"status {error.response.status_code} for {error.request.url.path}")
+        except (httpx.HTTPError, ValueError) as error:
+            return replace(known, error=f"{type(error).__name__}: {error}")
+
+    def _rebuild(self) -> None:
+        self.catalogue = Catalogue.build(self._order, self._lists, time.time())
+
+
+async def _version(client: httpx.AsyncClient) -> str | None:
+    """What Ollama says of itself; other kinds of servers say nothing, which is no fault."""
+    try:
+        reply: Mapping[str, object] = (await client.get("/api/version")).raise_for_status().json()
+        version = reply["version"]
+        return version if isinstance(version, str) else None
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None

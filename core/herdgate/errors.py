@@ -1,0 +1,127 @@
+"""Every reply that the gateway makes itself in place of an answer, in the dialect of the caller.
+
+The shapes are those that the `ollama`, `openai` and `anthropic` client libraries turn into their own exceptions: always
+JSON, never empty, `error` a plain string for Ollama (its Python client fails on anything else).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from herdgate.surface import Endpoint, Family
+
+DENIED = "access to this model is not allowed"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply. Header names are lower-case; `content-length` and the request id are added when it is sent."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Halt(Exception):  # noqa: N818 - it ends a request with a reply, which need not be an error
+    """End this request with this reply. Only the core raises it."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_OPENAI_CODES = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exceeded"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
+def dump(value: object) -> bytes:
+    """Compact JSON in ASCII: some clients split lines at U+0085 and U+2028, which must therefore be escaped."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def error_body(family: Family, status: int, message: str, *, request_id: str, code: str | None = None) -> bytes:
+    """The JSON body of an error in a family's shape."""
+    client_side = 400 <= status < 500
+    if family is Family.OLLAMA:
+        return dump({"error": message})
+    if family is Family.OPENAI:
+        kind = _OPENAI_TYPES.get(status, "invalid_request_error" if client_side else "api_error")
+        return dump(
+            {"error": {"message": message, "type": kind, "param": None, "code": code or _OPENAI_CODES.get(status)}}
+        )
+    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if client_side else "api_error")
+    return dump({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
+
+
+def error_reply(
+    family: Family, status: int, message: str, *, request_id: str, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """An error of the gateway's own."""
+    body = error_body(family, status, message, request_id=request_id)
+    return Reply(status, {"content-type": JSON, **(headers or {})}, body)
+
+
+def denial(family: Family, *, request_id: str) -> Reply:
+    """The generic 403: the same bytes whether the model does not exist, is hidden, or is not this caller's."""
+    body = error_body(family, 403, DENIED, request_id=request_id, code="model_not_allowed")
+    return Reply(403, {"content-type": JSON}, body)
+
+
+def unauthorized(family: Family, *, request_id: str) -> Reply:
+    """The 401, the same for a missing, a wrong and an expired key."""
+    message = "unauthorized: a valid API key is required"
+    return error_reply(family, 401, message, request_id=request_id, headers={"www-authenticate": "Bearer"})
+
+
+def in_band(endpoint: Endpoint, message: str, *, tail: bytes = b"") -> bytes:
+    """What ends a stream that has broken after its first byte, in the form that this endpoint's clients recognise.
+
+    `tail` is the end of what was already sent: an unfinished line or event is closed first, or the error would become a
+    part of it.
+    """
+    if endpoint.family is Family.OLLAMA:
+        opening = b"" if not tail or tail.endswith(b"\n") else b"\n"
+        return opening + dump({"error": message}) + b"\n"
+    opening = b"" if not tail or tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
+    if endpoint.family is Family.ANTHROPIC:
+        event = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return opening + b"event: error\ndata: " + dump(event) + b"\n\n"
+    if endpoint.name == "responses":
+        flat: dict[str, object] = {"type": "error", "code": "server_error", "message": message, "param": None}
+        return opening + b"event: error\ndata: " + dump(flat) + b"\n\n"
+    error = {"error": {"message": message, "type": "api_error", "param": None, "code": None}}
+    return opening + b"data: " + dump(error) + b"\n\n"
+
+
+_INSIDE = re.compile(r"""(?:[a-z][a-z0-9+.-]*://|(?<![\w.])/(?=[\w.-]+/))[^\s"'<>,;)\]}]*""", re.IGNORECASE)
+_MESSAGE_LIMIT = 2000
+
+
+def message_of(body: bytes) -> str | None:
+    """What a backend's error body says, without addresses and file-system paths of the inside; None if it says nothing.
+
+    A body may be Ollama's string, OpenAI's or Anthropic's object, and on `/v1` either (Ollama's cloud proxy uses the
+    native shape).
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = said.get("error") if isinstance(said, dict) else None
+    text = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(text, str) or not text.strip():
+        return None
+    return _INSIDE.sub("…", text[:_MESSAGE_LIMIT])

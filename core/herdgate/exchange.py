@@ -1,0 +1,209 @@
+"""One request on its way through the gateway: what is known of it so far, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from herdgate.access import Identity
+from herdgate.backend import Backend, Candidate, ModelEntry
+from herdgate.body import Body
+from herdgate.failure import Failure
+from herdgate.names import ModelName
+from herdgate.surface import Endpoint, Family, family_of, find
+
+CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
+
+
+class Stage(IntEnum):
+    """How far a request has come. It only ever moves forward."""
+
+    RECEIVED = 0
+    AUTHENTICATED = 1
+    ADMITTED = 2
+    AUTHORISED = 3
+    ATTEMPTING = 4
+    COMMITTED = 5
+    """The first byte of a backend's reply has gone to the client: nothing can be tried again."""
+    ENDED = 6
+
+
+class Outcome(StrEnum):
+    """How a request ended, seen from the client."""
+
+    ANSWERED = "answered"
+    """A complete reply, the gateway's own or a backend's."""
+    REFUSED = "refused"
+    """The gateway said no: 4xx of its own making."""
+    DENIED = "denied"
+    """The generic 403. Nothing here tells a model that does not exist from one that is not allowed."""
+    FAILED = "failed"
+    """No backend could answer; nothing of a reply had been sent."""
+    BROKEN = "broken"
+    """A stream broke after its first byte and ended with an in-band error or a cut connection."""
+    CLIENT_LEFT = "client_left"
+    ERROR = "error"
+    """A fault of the gateway itself."""
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    """The reply went to the client, whole."""
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+    """The client left, or the gateway's own deadline passed: this says nothing about the backend."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one backend. `around_attempt` sees it before and after.
+
+    `failure` is set when `outcome` is FAILED; `status` is the status of the backend's reply.
+    `first_event_after` is the time in seconds from sending to the first complete event.
+    """
+
+    number: int
+    candidate: Candidate
+    outcome: AttemptOutcome = AttemptOutcome.RUNNING
+    failure: Failure | None = None
+    status: int | None = None
+    first_event_after: float | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that is tried."""
+        return self.candidate.backend
+
+    @property
+    def model(self) -> ModelEntry:
+        """The model as this backend lists it."""
+        return self.candidate.model
+
+    def failed(self, failure: Failure) -> None:
+        """Note why the attempt failed."""
+        self.outcome, self.failure = AttemptOutcome.FAILED, failure
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What will be sent to a backend, before the backend's own address and credentials are added.
+
+    `path` comes from the table of endpoints, never from the client. `headers` have lower-case names and hold no
+    credentials of the client.
+    """
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+
+    def with_header(self, name: str, value: str) -> UpstreamRequest:
+        """The same request with this header set, replacing earlier ones of that name."""
+        lowered = name.lower()
+        kept = tuple(pair for pair in self.headers if pair[0] != lowered)
+        return replace(self, headers=(*kept, (lowered, value)))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of a backend's reply. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, in lower case; empty if there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Exchange:
+    """One request and what is known of it. The core fills it in; plugins read it, and may leave each other `notes`.
+
+    It holds no credentials: they are seen by `authenticate` alone. `started` is `time.monotonic()`.
+    """
+
+    __slots__ = (
+        "_headers",
+        "attempts",
+        "body",
+        "client",
+        "endpoint",
+        "family",
+        "id",
+        "identity",
+        "method",
+        "model",
+        "notes",
+        "path",
+        "stage",
+        "started",
+        "streaming",
+    )
+
+    def __init__(
+        self, identifier: str, *, method: str, path: str, client: str, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self.id = identifier
+        self.method = method
+        self.path = path
+        self.client = client
+        self.endpoint: Endpoint | None = find(path)
+        self.family: Family = self.endpoint.family if self.endpoint else family_of(path)
+        self.started = time.monotonic()
+        self.stage = Stage.RECEIVED
+        self.identity: Identity | None = None
+        self.body: Body | None = None
+        self.model: ModelName | None = None
+        self.streaming = False
+        self.attempts: list[Attempt] = []
+        self.notes: dict[str, Any] = {}
+        self._headers = headers
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers by lower-case name, without those that carry credentials."""
+        return {lowered: value for name, value in self._headers if (lowered := name.lower()) not in CREDENTIAL_HEADERS}
+
+    def advance(self, stage: Stage) -> None:
+        """Note that the request has come further."""
+        if stage <= self.stage:
+            raise RuntimeError(f"request {self.id} cannot go from {self.stage.name} to {stage.name}")
+        self.stage = stage
+
+    @property
+    def committed(self) -> bool:
+        """Whether a backend's reply has begun to go to the client."""
+        return self.stage >= Stage.COMMITTED
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} {self.method} {self.path} {self.stage.name.lower()}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `exchange_ended` is told. Times are seconds since the request arrived.
+
+    `tail` holds the last bytes of a relayed reply, enough for its final event, so that tokens can be counted without
+    a filter in the stream. `sent` counts bytes of the reply's body.
+    """
+
+    exchange: Exchange
+    outcome: Outcome
+    status: int
+    seconds: float
+    sent: int = 0
+    first_byte_after: float | None = None
+    tail: bytes = field(default=b"", repr=False)
+
+    @property
+    def backend(self) -> str | None:
+        """The name of the backend whose reply was sent, if any."""
+        last = self.exchange.attempts[-1] if self.exchange.attempts else None
+        return last.backend.name if last and self.exchange.committed else None

@@ -1,0 +1,119 @@
+"""The Sanic application: one handler for every path, and JSON for whatever Sanic refuses by itself."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from sanic import Request, Sanic
+from sanic.config import Config
+from sanic.handlers import ErrorHandler
+from sanic.http import Stage
+from sanic.response import HTTPResponse
+
+from herdgate.errors import Reply, error_reply
+from herdgate.exchange import Exchange
+from herdgate.front import wire
+from herdgate.front.address import client_address
+from herdgate.front.responder import SanicResponder
+from herdgate.pipeline import serve
+from herdgate.runtime import Runtime
+from herdgate.surface import family_of
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+DAY = 86_400.0
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REASONS = {
+    400: "bad request",
+    404: "not found",
+    405: "method not allowed",
+    408: "request was not sent in time",
+    413: "request too large",
+    417: "expectation cannot be met",
+    503: "service unavailable",
+}
+
+
+def create_app(name: str, runtime: Runtime) -> Sanic[Any, Any]:
+    """An application that serves this runtime. `name` must be unique in the process."""
+    config = Config(env_prefix="")
+    app: Sanic[Any, Any] = Sanic(name, config=config, error_handler=JsonErrors(), configure_logging=False)
+    app.config.update(
+        {
+            "ACCESS_LOG": False,
+            "KEEP_ALIVE_TIMEOUT": 75,
+            "REQUEST_TIMEOUT": 60,
+            # An inactivity timer over handlers and streams; the gateway has deadlines of its own for both.
+            "RESPONSE_TIMEOUT": DAY,
+            "REQUEST_MAX_HEADER_SIZE": 32 * 1024,
+        }
+    )
+    handler = _handler(runtime)
+    for number, path in enumerate(("/", "/<path:path>")):
+        app.add_route(handler, path, methods=METHODS, stream=True, unquote=False, name=f"everything{number}")
+    return app
+
+
+def _handler(runtime: Runtime) -> Callable[..., Any]:
+    async def handle(request: Request, path: str = "") -> None:  # noqa: ARG001 - Sanic passes it
+        headers = request.headers
+        exchange = Exchange(
+            request_id(headers.get("x-request-id")),
+            method=request.method,
+            path=request.raw_url.partition(b"?")[0].decode("ascii"),
+            client=client_address(
+                request.ip, headers.getall("x-forwarded-for", []), runtime.settings.server.trusted_proxies
+            ),
+            headers=headers.items(),
+        )
+        request.ctx.cors = runtime.origins.cors(host=headers.get("host"), origin=headers.get("origin"))
+        await serve(exchange, SanicResponder(request, exchange), runtime)
+
+    return handle
+
+
+def request_id(given: str | None) -> str:
+    """The caller's own id if it is harmless, else a new one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+
+
+class JsonErrors(ErrorHandler):
+    """What Sanic refuses before, or beside, the pipeline: in the shape of the path's family, never HTML or empty."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        """The reply to a request that never reached the pipeline."""
+        status = getattr(exception, "status_code", 500)
+        identity = request_id(request.headers.get("x-request-id"))
+        message = _REASONS.get(status, "internal error" if status >= 500 else "bad request")
+        family = family_of(request.path if request.method != "NONE" else "/")
+        headers = {str(name).lower(): str(value) for name, value in (getattr(exception, "headers", None) or {}).items()}
+        stream: Any = request.stream
+        if stream is not None:
+            # The rest of what was sent cannot be told from a further request, and Sanic would wait for it without a limit.
+            stream.keep_alive = False
+            stream.request_body = None
+        return Formatted(request, error_reply(family, status, message, request_id=identity, headers=headers), identity)
+
+
+class Formatted(HTTPResponse):
+    """A reply that is formatted here although Sanic sends it."""
+
+    def __init__(self, request: Request, reply: Reply, identity: str) -> None:
+        super().__init__()
+        self._request = request
+        self._stream: Any = request.stream
+        self._reply = reply
+        self._identity = identity
+        self.status = reply.status
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:  # noqa: ARG002 - Sanic's signature
+        """Write the whole reply."""
+        reply = self._reply
+        headers = {**reply.headers, "content-length": str(len(reply.body)), "x-request-id": self._identity}
+        body = b"" if self._request.method == "HEAD" else reply.body
+        connection: Any = self._request.protocol
+        self._stream.stage = Stage.IDLE
+        await connection.send(wire.head(reply.status, headers, keep_alive=False) + body)

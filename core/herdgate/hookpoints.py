@@ -1,0 +1,328 @@
+"""How each kind of hook is called, with its deadline, and what becomes of a fault.
+
+At start every hook is compiled to a frozen tuple of bound methods. Calling those directly, instead of through pluggy,
+lets a fault be pinned on the plugin that caused it, lets coroutines be awaited one at a time, and makes a hook nobody
+uses cost one comparison.
+
+Faults catch `Exception`, never `CancelledError`: that one means that the client has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource, Verdict, overall, spread
+from herdgate.failure import Skip
+from herdgate.hooks import INFO, HookInfo
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("herdgate.plugins")
+
+
+@dataclass(frozen=True, slots=True)
+class Impl:
+    """One plugin's implementation of one hook. `call` takes all of the hook's arguments, in the hook's order."""
+
+    plugin: str
+    call: Callable[..., Any]
+    is_async: bool = False
+    advisory: bool = False
+    discloses: bool = False
+
+
+class PluginFault(Exception):  # noqa: N818 - "fault" is the word of the contract
+    """A plugin raised, answered something else than its hook allows, or outlasted its deadline."""
+
+    def __init__(self, plugin: str, hook: str, why: str) -> None:
+        super().__init__(f"plugin {plugin} failed in {hook}: {why}")
+        self.plugin = plugin
+        self.hook = hook
+        self.why = why
+
+
+class Ledger:
+    """Counts the faults of plugins and writes them to the log."""
+
+    def __init__(self) -> None:
+        self.faults: Counter[tuple[str, str]] = Counter()
+
+    def record(self, fault: PluginFault) -> None:
+        """Count and log a fault, with the traceback that explains it."""
+        self.faults[fault.plugin, fault.hook] += 1
+        log.error("%s", fault, exc_info=fault.__cause__)
+
+
+class Point:
+    """What all kinds have in common: the implementations and how one of them is asked."""
+
+    __slots__ = ("_expects", "_has_async", "hook", "impls", "info", "ledger")
+
+    def __init__(self, hook: str, impls: Sequence[Impl], ledger: Ledger) -> None:
+        self.hook = hook
+        self.impls = tuple(impls)
+        self.info: HookInfo = INFO[hook]
+        self.ledger = ledger
+        self._expects = None if object in self.info.expects else self.info.expects
+        self._has_async = any(impl.is_async for impl in self.impls)
+
+    def __bool__(self) -> bool:
+        return bool(self.impls)
+
+    def _until(self) -> float:
+        """When this phase must be over, on the loop's clock. Only asked for if something can be waited for."""
+        return asyncio.get_running_loop().time() + self.info.deadline if self._has_async else 0.0
+
+    def _fault(self, impl: Impl, error: Exception) -> PluginFault:
+        late = isinstance(error, TimeoutError) and impl.is_async
+        why = f"no answer within {self.info.deadline:g} s" if late else f"{type(error).__name__}: {error}"
+        fault = PluginFault(impl.plugin, self.hook, why)
+        fault.__cause__ = error
+        self.ledger.record(fault)
+        return fault
+
+    def _checked(self, result: Any) -> Any:
+        if result is None or self._expects is None or isinstance(result, self._expects):
+            return result
+        names = ", ".join(expected.__name__ for expected in self._expects)
+        raise TypeError(f"returned {type(result).__name__}, but {self.hook} may return {names} or None")
+
+    def _ask(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        try:
+            return self._checked(impl.call(*args))
+        except self.info.raises:
+            raise
+        except Exception as error:
+            raise self._fault(impl, error) from error
+
+    async def _wait(self, impl: Impl, args: tuple[Any, ...], until: float) -> Any:
+        try:
+            async with asyncio.timeout_at(until):
+                return self._checked(await impl.call(*args))
+        except self.info.raises:
+            raise
+        except Exception as error:
+            raise self._fault(impl, error) from error
+
+
+class First(Point, Generic[P, R]):
+    """Plugins are asked in order until one answers. Sync."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: P.args, **_: P.kwargs) -> R | None:
+        """The first answer, None if nobody has one. Raises PluginFault."""
+        for impl in self.impls:
+            answer: R | None = self._ask(impl, args)
+            if answer is not None:
+                return answer
+        return None
+
+
+class FirstAsync(Point, Generic[P, R]):
+    """Plugins are asked in order until one answers."""
+
+    __slots__ = ()
+
+    async def __call__(self, *args: P.args, **_: P.kwargs) -> R | None:
+        """The first answer, None if nobody has one. Raises PluginFault."""
+        until = self._until()
+        for impl in self.impls:
+            answer: R | None = await self._wait(impl, args, until) if impl.is_async else self._ask(impl, args)
+            if answer is not None:
+                return answer
+        return None
+
+
+class MaskDenial(Point):
+    """First, but the reason reaches only those plugins that declare that they may disclose it."""
+
+    __slots__ = ()
+
+    def __call__(self, exchange: Any, family: Any, reason: str) -> Any:
+        """The first reply, None if nobody makes one. Raises PluginFault."""
+        for impl in self.impls:
+            answer = self._ask(impl, (exchange, family, reason if impl.discloses else None))
+            if answer is not None:
+                return answer
+        return None
+
+
+class Chain(Point, Generic[R]):
+    """Each plugin gets what the one before it returned, as its last argument. Sync or async.
+
+    `check` gets what a plugin was given and what it returned, and raises if the one may not become the other.
+    """
+
+    __slots__ = ("check",)
+
+    def __init__(
+        self, hook: str, impls: Sequence[Impl], ledger: Ledger, check: Callable[[R, R], R] | None = None
+    ) -> None:
+        super().__init__(hook, impls, ledger)
+        self.check = check
+
+    async def __call__(self, *args: Any) -> R:
+        """What the last plugin left. Raises PluginFault, unless the plugin is advisory."""
+        value: R = args[-1]
+        before = args[:-1]
+        until = self._until()
+        for impl in self.impls:
+            try:
+                passed = (*before, value)
+                answer = await self._wait(impl, passed, until) if impl.is_async else self._ask(impl, passed)
+                value = self._taken(impl, value, answer)
+            except PluginFault:
+                if not impl.advisory:
+                    raise
+        return value
+
+    def sync(self, *args: Any) -> R:
+        """The same for hooks whose implementations are all sync."""
+        value: R = args[-1]
+        for impl in self.impls:
+            value = self._taken(impl, value, self._ask(impl, (*args[:-1], value)))
+        return value
+
+    def _taken(self, impl: Impl, value: R, answer: R | None) -> R:
+        if answer is None:
+            return value
+        if self.check is None:
+            return answer
+        try:
+            return self.check(value, answer)
+        except Exception as error:
+            raise self._fault(impl, error) from error
+
+
+class Guard(Point):
+    """Every plugin is asked about every resource; any Deny wins, no Allow is a Deny, and a fault is a Deny."""
+
+    __slots__ = ()
+
+    async def __call__(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Allow | Deny]:
+        """One verdict per resource."""
+        until = self._until()
+        said: list[list[tuple[str, Verdict]]] = [[] for _ in resources]
+        for impl in self.impls:
+            for verdicts, verdict in zip(
+                said, await self._verdicts(impl, (identity, action, resources), until), strict=True
+            ):
+                verdicts.append((impl.plugin, verdict))
+        return [overall(verdicts) for verdicts in said]
+
+    async def _verdicts(self, impl: Impl, args: tuple[Any, ...], until: float) -> list[Verdict]:
+        count = len(args[-1])
+        try:
+            answer = await self._wait(impl, args, until) if impl.is_async else self._ask(impl, args)
+            return spread(answer, count)
+        except PluginFault as fault:
+            return [Deny(str(fault))] * count
+        except TypeError as error:
+            return [Deny(str(self._fault(impl, error)))] * count
+
+
+class Contexts(Point):
+    """Context managers, entered in order into the caller's exit stack, left in reverse whatever happened.
+
+    A plugin's manager is always left without an exception, so that code after its `yield` runs in every case; what
+    happened stands in the objects it was given.
+    """
+
+    __slots__ = ()
+
+    async def enter(self, stack: AsyncExitStack, *args: Any) -> Refusal | Skip | None:
+        """Enter all of them. A Refusal or a Skip stops; what was entered before stays in `stack`.
+
+        Raises PluginFault, unless the plugin declared itself advisory where its hook allows that.
+        """
+        until = asyncio.get_running_loop().time() + self.info.deadline if self.impls else 0.0
+        for impl in self.impls:
+            try:
+                answer = self._ask(impl, args)
+                if isinstance(answer, Refusal | Skip):
+                    return answer
+                if answer is not None:
+                    await self._enter_one(stack, impl, answer, until)
+            except PluginFault:
+                if not impl.advisory:
+                    raise
+        return None
+
+    async def _enter_one(
+        self, stack: AsyncExitStack, impl: Impl, manager: AbstractAsyncContextManager[None], until: float
+    ) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await manager.__aenter__()
+        except Exception as error:
+            raise self._fault(impl, error) from error
+        stack.push_async_exit(_Leave(self, impl, manager))
+
+    def left_badly(self, impl: Impl, error: Exception) -> None:
+        """Record that a plugin's manager failed while it was left."""
+        self._fault(impl, error)
+
+
+class _Leave(AbstractAsyncContextManager[None]):
+    """Leaves a plugin's context manager within the deadline, and keeps its faults from hiding anybody else's."""
+
+    def __init__(self, point: Contexts, impl: Impl, manager: AbstractAsyncContextManager[None]) -> None:
+        self.point = point
+        self.impl = impl
+        self.manager = manager
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            async with asyncio.timeout(self.point.info.deadline):
+                await self.manager.__aexit__(None, None, None)
+        except Exception as error:
+            self.point.left_badly(self.impl, error)
+
+
+class Gather(Point, Generic[P, R]):
+    """The answers of all plugins, put together; a plugin may return one or several. Sync."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: P.args, **_: P.kwargs) -> list[tuple[str, R]]:
+        """All answers, each with the name of its plugin. Raises PluginFault."""
+        found: list[tuple[str, R]] = []
+        for impl in self.impls:
+            answer = self._ask(impl, args)
+            several = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
+            found.extend((impl.plugin, one) for one in several)
+        return found
+
+
+class Notify(Point):
+    """Every plugin is told. Faults are recorded; async implementations run in tasks that `spawn` owns."""
+
+    __slots__ = ()
+
+    def __call__(self, spawn: Callable[[Any], object], *args: Any) -> None:
+        """Tell everybody; nothing is raised."""
+        for impl in self.impls:
+            if impl.is_async:
+                spawn(self._tell(impl, args))
+            else:
+                self._tell_now(impl, args)
+
+    def _tell_now(self, impl: Impl, args: tuple[Any, ...]) -> None:
+        with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
+            self._ask(impl, args)
+
+    async def _tell(self, impl: Impl, args: tuple[Any, ...]) -> None:
+        with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
+            await self._wait(impl, args, self._until())

@@ -1,0 +1,84 @@
+"""The opening of a backend's reply: as much of it as must be seen before anything is released.
+
+For a stream that is its first complete event; for any other reply the whole body, up to a limit.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from herdgate.exchange import Head
+from herdgate.failure import Failure, Kind, Phase
+
+EVENT_LIMIT = 8_000_000
+"""The longest first event, in bytes: what Ollama's own client accepts as one line."""
+HOLD_LIMIT = 8 * 1024 * 1024
+"""How much of a reply that does not stream is held, in bytes."""
+
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+
+
+class Framing(Enum):
+    """How the body of a reply is divided into events."""
+
+    NDJSON = "ndjson"
+    SSE = "sse"
+    WHOLE = "whole"
+
+
+_STREAMS = {"application/x-ndjson": Framing.NDJSON, "text/event-stream": Framing.SSE}
+
+
+def framing_of(head: Head, *, may_stream: bool) -> Framing:
+    """How to read this reply. Even a streaming request may get one JSON object: errors, loads and unloads."""
+    return _STREAMS.get(head.content_type, Framing.WHOLE) if may_stream else Framing.WHOLE
+
+
+class Opening:
+    """Collects bytes until the opening is complete. No I/O."""
+
+    __slots__ = ("_searched", "buffer", "framing")
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        self.buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> int | None:
+        """Take more bytes. Returns where the first event ends, or None if more is needed."""
+        self.buffer += data
+        match self.framing:
+            case Framing.WHOLE:
+                return len(self.buffer) if len(self.buffer) > HOLD_LIMIT else None
+            case Framing.NDJSON:
+                end = self._line_end()
+            case Framing.SSE:
+                end = self._event_end()
+        self._searched = len(self.buffer)
+        return end
+
+    def _line_end(self) -> int | None:
+        found = self.buffer.find(b"\n", self._searched)
+        return found + 1 if found >= 0 else None
+
+    def _event_end(self) -> int | None:
+        """The end of the first event that has data: comments alone, as some proxies send them, say nothing yet."""
+        start = 0
+        for blank in _BLANK_LINE.finditer(self.buffer):
+            if any(line.startswith(b"data") for line in self.buffer[start : blank.start()].splitlines()):
+                return blank.end()
+            start = blank.end()
+        return None
+
+    def overlong(self) -> Failure | None:
+        """Whether the first event has grown past anything a model sends."""
+        if self.framing is Framing.WHOLE or len(self.buffer) <= EVENT_LIMIT:
+            return None
+        return Failure(Kind.MALFORMED, Phase.OPENING, f"no end of the first event within {EVENT_LIMIT} bytes")
+
+    def ended(self) -> Failure | None:
+        """The body has ended: is there anything in it?"""
+        if self.buffer.strip():
+            return None
+        return Failure(Kind.EMPTY, Phase.OPENING, "a success status with an empty body")

@@ -1,0 +1,91 @@
+"""A request from door to door. The order of the checks is a part of the contract with callers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+from herdgate import checks, local, routed
+from herdgate.answer import Answer
+from herdgate.denial import Denied, masked
+from herdgate.errors import Halt, error_reply
+from herdgate.exchange import Exchange, Outcome, Stage
+from herdgate.exhausted import TIMED_OUT
+from herdgate.hookpoints import PluginFault
+from herdgate.responder import Responder
+from herdgate.runtime import Runtime
+from herdgate.surface import Treatment
+
+log = logging.getLogger("herdgate.requests")
+
+PLUGIN_FAILED = "the gateway cannot decide about this request at the moment"
+INTERNAL = "internal error"
+OUT_OF_TIME = "the time allowed for this request is over"
+
+
+async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> None:
+    """Answer one request, and tell the plugins once how it ended, whatever happened to it."""
+    answer = Answer(exchange, responder)
+    try:
+        async with AsyncExitStack() as scope:
+            await _answer(answer, runtime, scope)
+    except asyncio.CancelledError:
+        answer.outcome = Outcome.CLIENT_LEFT
+        raise
+    except Exception:
+        log.exception("request %s: a fault of the gateway itself", exchange.id)
+        await _apologise(answer)
+    finally:
+        summary = answer.summary()
+        exchange.advance(Stage.ENDED)
+        runtime.points.exchange_ended(runtime.tasks.spawn, summary)
+
+
+async def _answer(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> None:
+    """Every way in which a request can end early comes back here and becomes a reply."""
+    exchange = answer.exchange
+    try:
+        async with asyncio.timeout(runtime.settings.server.total_deadline):
+            await _treat(answer, runtime, scope)
+    except Halt as halt:
+        await answer.give(halt.reply, Outcome.FAILED if halt.reply.status >= 500 else Outcome.REFUSED)
+    except Denied as denied:
+        await answer.give(masked(exchange, runtime.points, denied.reason), Outcome.DENIED)
+    except PluginFault as fault:
+        log.error("request %s: %s", exchange.id, fault)
+        reply = error_reply(exchange.family, 503, PLUGIN_FAILED, request_id=exchange.id, headers={"retry-after": "5"})
+        await answer.give(reply, Outcome.FAILED)
+    except TimeoutError:
+        if answer.begun:
+            await answer.break_off(OUT_OF_TIME)
+        else:
+            await answer.give(error_reply(exchange.family, 504, TIMED_OUT, request_id=exchange.id), Outcome.FAILED)
+
+
+async def _treat(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> None:
+    exchange, responder, points = answer.exchange, answer.responder, runtime.points
+    if (reply := local.open_reply(exchange, responder, runtime)) is not None:
+        await answer.give(reply)
+        return
+    exchange.identity = identity = await checks.authenticated(exchange, responder, points, runtime.origins)
+    exchange.advance(Stage.AUTHENTICATED)
+    endpoint = checks.routed_endpoint(exchange)
+    await checks.admitted(exchange, identity, points, scope)
+    exchange.advance(Stage.ADMITTED)
+    match endpoint.treatment:
+        case Treatment.REFUSED:
+            raise Denied(f"{endpoint.name} is not offered")
+        case Treatment.ROUTED:
+            await routed.serve(answer, endpoint, identity, runtime)
+        case _:
+            await answer.give(await local.reply(exchange, endpoint, identity, runtime))
+
+
+async def _apologise(answer: Answer) -> None:
+    exchange = answer.exchange
+    if answer.begun:
+        await answer.break_off(INTERNAL)
+    else:
+        await answer.give(error_reply(exchange.family, 500, INTERNAL, request_id=exchange.id))
+    answer.outcome = Outcome.ERROR

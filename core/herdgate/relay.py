@@ -1,0 +1,133 @@
+"""Bytes from a backend to the caller, untouched and at once, and an honest end whatever happens.
+
+A broken stream never ends cleanly: it gets the error of its family as last event, or, where nothing in band can say
+so, its connection is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+
+from herdgate.errors import in_band
+from herdgate.exchange import Head
+from herdgate.failure import Failure, Kind, Phase
+from herdgate.filters import Filters
+from herdgate.hookpoints import PluginFault
+from herdgate.opening import Framing
+from herdgate.responder import Responder
+from herdgate.surface import Endpoint
+from herdgate.upstream.client import failure_of
+
+TAIL = 16 * 1024
+"""How many of the last bytes are kept, at least: enough for the final event of a usual reply."""
+
+BROKE = "the model's reply was interrupted"
+INCOMPLETE = "the model's reply ended before it was complete"
+FILTER_FAILED = "the model's reply could not be processed"
+
+
+class Tail:
+    """The last bytes of what was sent, kept without copying them."""
+
+    __slots__ = ("_chunks", "_size", "sent")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self.sent = 0
+
+    def add(self, data: bytes) -> None:
+        """Note what was sent."""
+        self._chunks.append(data)
+        self._size += len(data)
+        self.sent += len(data)
+        while self._size - len(self._chunks[0]) >= TAIL:
+            self._size -= len(self._chunks.popleft())
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+class Relay:
+    """Sends one reply, from its opening to its end."""
+
+    def __init__(self, endpoint: Endpoint, framing: Framing, responder: Responder, filters: Filters | None) -> None:
+        self._endpoint = endpoint
+        self._framing = framing
+        self._responder = responder
+        self._filters = filters
+        self.tail = Tail()
+
+    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+        """Commit: status, headers and the first bytes go to the caller in one packet."""
+        self.tail.add(first)
+        await self._responder.begin(status, headers, first)
+
+    async def run(self, rest: AsyncIterator[bytes], idle_timeout: float) -> Failure | None:
+        """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
+        try:
+            await self._pull(rest, idle_timeout)
+            if self._filters:
+                await self._send(self._filters.finish())
+        except httpx.HTTPError as error:
+            await self.break_off(BROKE)
+            return failure_of(error, Phase.STREAM)
+        except TimeoutError:
+            await self.break_off(BROKE)
+            return Failure(Kind.TIMEOUT, Phase.STREAM, f"silent for {idle_timeout:g} s in mid-stream")
+        except PluginFault as fault:
+            await self.break_off(FILTER_FAILED)
+            return Failure(Kind.PLUGIN, Phase.STREAM, str(fault))
+        if not self._complete():
+            await self.break_off(INCOMPLETE)
+            return Failure(Kind.BROKEN, Phase.STREAM, "the stream ended without its terminal event")
+        await self._responder.end()
+        return None
+
+    async def break_off(self, message: str) -> None:
+        """End a reply that cannot be completed, in a way that nobody takes for a complete one."""
+        if self._framing is Framing.WHOLE:
+            self._responder.cut()
+            return
+        await self._send(in_band(self._endpoint, message, tail=bytes(self.tail)))
+        await self._responder.end()
+
+    async def _pull(self, rest: AsyncIterator[bytes], idle_timeout: float) -> None:
+        """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(idle_timeout) as silence:
+            async for data in rest:
+                silence.reschedule(None)
+                await self._send(self._filters.feed(data) if self._filters else data)
+                silence.reschedule(loop.time() + idle_timeout)
+
+    async def _send(self, data: bytes) -> None:
+        if data:
+            await self._responder.write(data)
+            self.tail.add(data)
+
+    def _complete(self) -> bool:
+        """An SSE stream must have had its terminal event: Ollama swallows errors that happen inside of one.
+
+        An NDJSON stream may end without `done`, which is no error (Ollama stops so after many repeats of one token).
+        """
+        if self._framing is not Framing.SSE or not self._endpoint.terminals:
+            return True
+        tail = bytes(self.tail)
+        return any(terminal in tail for terminal in self._endpoint.terminals)
+
+
+def reply_headers(head: Head, framing: Framing) -> dict[str, str]:
+    """What the caller sees of a backend's headers: the type and the coding of the body, and nothing of the inside.
+
+    Streams ask proxies on the way not to collect them.
+    """
+    headers = {name: head.headers[name] for name in ("content-type", "content-encoding") if name in head.headers}
+    if framing is not Framing.WHOLE:
+        headers["cache-control"] = "no-cache"
+        headers["x-accel-buffering"] = "no"
+    return headers

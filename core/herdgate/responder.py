@@ -1,0 +1,40 @@
+"""What the pipeline needs of the HTTP server: the caller's body, and a way to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from herdgate.access import Credentials
+from herdgate.errors import Reply
+
+
+class BodyTooLarge(Exception):  # noqa: N818 - an answer to the caller
+    """The request's body is larger than the limit."""
+
+
+class Responder(Protocol):
+    """The caller's side of one exchange. A caller that leaves cancels the task that waits here."""
+
+    credentials: Credentials
+
+    def header(self, name: str) -> str | None:
+        """A header of the request, None if it is not there."""
+
+    async def body(self, limit: int) -> bytes:
+        """The whole request body. Raises BodyTooLarge past `limit` bytes."""
+
+    async def reply(self, reply: Reply) -> None:
+        """Send a complete reply."""
+
+    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+        """Send status, headers and the first bytes of a reply whose end is not known yet, in one packet."""
+
+    async def write(self, data: bytes) -> None:
+        """Send more of it; waits while the caller does not read."""
+
+    async def end(self) -> None:
+        """End a begun reply cleanly."""
+
+    def cut(self) -> None:
+        """Break the connection, so that the caller sees that the reply is not complete."""

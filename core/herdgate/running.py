@@ -1,0 +1,54 @@
+"""Which models are loaded at the moment, on any backend.
+
+`/api/ps` of an Ollama waits while a model loads (0.32.4 and newer), so each backend gets a short deadline and is left
+out when it passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from herdgate.backend import ModelEntry
+from herdgate.upstream.client import Upstream
+
+PS_DEADLINE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningModel:
+    """One row of `/api/ps`, as its backend sent it."""
+
+    entry: ModelEntry
+    raw: dict[str, object]
+
+
+async def running_models(upstreams: Sequence[Upstream]) -> list[RunningModel]:
+    """The loaded models of all backends, those that expire last first. A name on several backends shows the first
+    one's row.
+    """
+    listed = await asyncio.gather(*(_ask(upstream) for upstream in upstreams))
+    rows: dict[str, RunningModel] = {}
+    for row in (row for rows_of_one in listed for row in rows_of_one):
+        rows.setdefault(row.entry.name.key, row)
+    return sorted(rows.values(), key=lambda row: str(row.raw.get("expires_at", "")), reverse=True)
+
+
+async def _ask(upstream: Upstream) -> list[RunningModel]:
+    try:
+        async with asyncio.timeout(PS_DEADLINE):
+            answer = (await upstream.client(PS_DEADLINE).get("/api/ps")).raise_for_status().json()
+    except (httpx.HTTPError, ValueError, TimeoutError):
+        return []
+    listed = answer.get("models") if isinstance(answer, dict) else None
+    rows = []
+    for raw in listed if isinstance(listed, list) else []:
+        try:
+            entry = ModelEntry.from_tags(raw)
+        except ValueError:
+            continue
+        rows.append(RunningModel(entry, {**raw, "name": entry.name.display, "model": entry.name.display}))
+    return rows

@@ -1,0 +1,202 @@
+"""One gateway process from start to stop: state, plugins, discovery, listener, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from sanic import Sanic
+
+import herdgate
+from herdgate.app import App, CannotStart
+from herdgate.backend import BackendSettings
+from herdgate.config import Settings
+from herdgate.discovery import Discovery
+from herdgate.front.app import create_app
+from herdgate.hookpoints import PluginFault
+from herdgate.keys import hash_secret
+from herdgate.origins import OriginRules
+from herdgate.plugins import load_plugins
+from herdgate.points import HookPoints
+from herdgate.runtime import Runtime
+from herdgate.snapshot import Snapshot
+from herdgate.state import State, StateUnavailable, open_state
+from herdgate.state.watch import StateWatch
+from herdgate.tasks import Tasks
+from herdgate.upstream.client import Upstream
+from herdgate.upstream.tls import tls_context
+from herdgate.upstream.transport import UpstreamTransport
+
+log = logging.getLogger("herdgate")
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the kernel lowers it to its own limit."""
+STOP_GRACE = 1.0
+"""Seconds that background work, such as async `exchange_ended` hooks, may take to finish."""
+
+_names = itertools.count(1)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, bound here so that a port in use is one clear message. Raises CannotStart."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # The protocol must be named: asyncio switches Nagle's algorithm off only on sockets that say that they are TCP.
+        listener = socket.socket(family, kind, protocol or socket.IPPROTO_TCP)
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host}: {error.strerror or error}") from error
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise CannotStart(
+            f"cannot listen on {host} port {port}: {error.strerror}. Is another program using it? "
+            f"HERDGATE_PORT or --port chooses another one."
+        ) from error
+    return listener
+
+
+class Gateway:
+    """A gateway that serves in the running loop. `async with Gateway(settings) as gateway: … gateway.url`.
+
+    Entering raises ConfigError (plugins), CannotStart, StateUnavailable or PluginFault, and leaves nothing behind.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket | None = None) -> None:
+        self.settings = settings
+        self._listener = listener
+        self._scope = AsyncExitStack()
+        self._server: Any = None
+        self.runtime: Runtime
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as scope:
+            await self._start(scope)
+            self._scope = scope.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(grace=0.0)
+
+    @property
+    def url(self) -> str:
+        """Where the gateway listens."""
+        assert self._listener is not None  # noqa: S101 - it serves
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, give requests in flight `grace` seconds, break the rest, take everything down."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        self.runtime.draining = True
+        server.server.close()
+        await self._drain(server, grace)
+        await self._scope.aclose()
+
+    async def _drain(self, server: Any, grace: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        while True:
+            for connection in list(server.connections):
+                # Idle ones are closed now, the others when their request has ended.
+                connection.close_if_idle()
+                if connection.http is not None:
+                    connection.http.keep_alive = False
+            if not server.connections or loop.time() >= until:
+                break
+            await asyncio.sleep(0.02)
+        broken = [connection._task for connection in server.connections if connection._task is not None]
+        for connection in list(server.connections):
+            connection.abort()
+        for task in broken:
+            task.cancel()
+        if broken:
+            await asyncio.wait(broken)
+
+    # starting
+
+    async def _start(self, scope: AsyncExitStack) -> None:
+        settings = self.settings
+        plugins = load_plugins(settings.plugins)
+        points = HookPoints(plugins)
+        state = await _opened_state(settings, scope)
+        watch = StateWatch(state)
+        app = _app(settings, points, state)
+        tasks = Tasks()
+        scope.push_async_callback(tasks.close, STOP_GRACE)
+        tasks.spawn(watch.run(), "state watch")
+        await points.lifespan.enter(scope, app)
+        discovery = Discovery(points, Snapshot(state), connect, settings.discovery.interval)
+        scope.push_async_callback(discovery.close)
+        await discovery.start(points.backend_sources(app))
+        origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
+        self.runtime = Runtime(settings, points, discovery, state, watch, origins, tasks)
+        await self._serve(scope)
+
+    async def _serve(self, scope: AsyncExitStack) -> None:
+        if self._listener is None:
+            self._listener = listen(self.settings.server.host, self.settings.server.port)
+        scope.callback(self._listener.close)
+        sanic = create_app(f"herdgate-{os.getpid()}-{next(_names)}", self.runtime)
+        scope.callback(Sanic.unregister_app, sanic)
+        server: Any = await sanic.create_server(
+            sock=self._listener, return_asyncio_server=True, backlog=BACKLOG, access_log=False
+        )
+        await server.startup()
+        await server.before_start()
+        await server.start_serving()
+        await server.after_start()
+        self._server = server
+
+
+def connect(settings: BackendSettings) -> Upstream:
+    """The upstream of a backend, with a transport of its own."""
+    tls = None
+    if settings.base_url.startswith("https:"):
+        tls = tls_context(
+            verify=settings.verify,
+            ca_file=settings.ca_file,
+            client_cert=settings.client_cert,
+            client_key=settings.client_key,
+        )
+    return Upstream(settings, UpstreamTransport(tls=tls))
+
+
+async def _opened_state(settings: Settings, scope: AsyncExitStack) -> State:
+    try:
+        state = await open_state(settings.server.state.get_secret_value())
+    except StateUnavailable as error:
+        raise CannotStart(f"the state cannot be opened: {error}") from error
+    scope.push_async_callback(state.close)
+    return state
+
+
+def _app(settings: Settings, points: HookPoints, state: State) -> App:
+    admin = settings.admin_key
+    return App(
+        version=herdgate.__version__,
+        host=settings.server.host,
+        backends=settings.backends,
+        plugins=tuple(plugin.name for plugin in points.plugins),
+        state=state,
+        admin_key_hash=None if admin is None else hash_secret(admin.get_secret_value()),
+    )
+
+
+__all__ = ["Gateway", "PluginFault", "connect", "listen"]

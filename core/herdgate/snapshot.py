@@ -1,0 +1,77 @@
+"""What the backends hosted when they were last asked, kept in the state, so that a restart or a replica starts warm."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+
+from herdgate.backend import BackendSettings, ModelEntry
+from herdgate.catalogue import ModelList
+from herdgate.state import State, StateUnavailable
+
+log = logging.getLogger("herdgate.discovery")
+
+SPACE = "catalogue"
+
+
+class Snapshot:
+    """The shared catalogue cache: one record per backend. A state that is away costs warmth, never a poll."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._away = False
+
+    async def load(self, backends: Iterable[BackendSettings]) -> dict[str, ModelList]:
+        """The last known lists of these backends. A record of another address under the same name is not theirs."""
+        try:
+            records = await self._state.items(SPACE)
+        except StateUnavailable as error:
+            log.warning("the catalogue starts cold: %s", error)
+            return {}
+        lists = {}
+        for settings in backends:
+            listed = _decode(settings, records.get(settings.name))
+            if listed is not None:
+                lists[settings.name] = listed
+        return lists
+
+    async def save(self, settings: BackendSettings, listed: ModelList) -> None:
+        """Store the list of one backend."""
+        record = {
+            "base_url": settings.base_url,
+            "fetched_at": listed.fetched_at,
+            "models": [entry.raw for entry in listed.entries],
+        }
+        try:
+            await self._state.put(SPACE, settings.name, json.dumps(record, separators=(",", ":")).encode())
+            self._away = False
+        except StateUnavailable as error:
+            if not self._away:  # once per outage, not once per poll
+                log.warning("the catalogue is not shared at the moment: %s", error)
+            self._away = True
+
+    async def entries(self) -> int:
+        """How many models of how many backends the cache holds, added up. Raises StateUnavailable."""
+        return sum(len(_models(record)) for record in (await self._state.items(SPACE)).values())
+
+
+def _models(record: bytes) -> list[object]:
+    try:
+        return list(json.loads(record)["models"])
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _decode(settings: BackendSettings, record: bytes | None) -> ModelList | None:
+    if record is None:
+        return None
+    try:
+        said = json.loads(record)
+        if said["base_url"] != settings.base_url:
+            return None
+        entries = tuple(ModelEntry.from_tags(listed) for listed in said["models"])
+        return ModelList(settings.name, entries, float(said["fetched_at"]))
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("the stored list of backend %s cannot be read: %s", settings.name, error)
+        return None

@@ -1,0 +1,143 @@
+"""The table of everything Herdgate answers: path, family, who may, where the model name is, how it streams.
+
+Routing, access checks, error shapes and the documentation all follow from it. Protocol facts: Ollama 0.33 and its
+OpenAI- and Anthropic-compatible trees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from herdgate.access import Action
+
+
+class Family(StrEnum):
+    """Whose dialect a path speaks. It decides the shape of every reply made here, errors included."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Treatment(Enum):
+    """What the gateway does with a request."""
+
+    OPEN = "answered here, without a key"
+    LOCAL = "answered here"
+    UNION = "answered from the union of all backends"
+    ROUTED = "routed by model, with failover"
+    REFUSED = "the generic 403"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row: a path (or, with `prefix`, every path below it) and how it is treated.
+
+    `model_fields` are the body's fields that may hold the model name, the preferred one first. `streams` is the
+    meaning of an absent `stream`; None for endpoints that never stream. `terminals` are the bytes one of which a
+    complete SSE stream contains at its end.
+    """
+
+    name: str
+    path: str
+    methods: frozenset[str]
+    family: Family
+    treatment: Treatment
+    action: Action | None = None
+    model_fields: tuple[str, ...] = ()
+    streams: bool | None = None
+    terminals: tuple[bytes, ...] = ()
+    prefix: bool = False
+
+
+_READ = frozenset({"GET", "HEAD"})
+_GET = frozenset({"GET"})
+_POST = frozenset({"POST"})
+_ANY = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_MODEL = ("model",)
+_DONE = (b"data: [DONE]",)
+
+
+def _native(name: str, streams: bool | None, model_fields: tuple[str, ...] = _MODEL) -> Endpoint:
+    action = Action.SEE if name == "show" else Action.USE
+    return Endpoint(
+        name, f"/api/{name}", _POST, Family.OLLAMA, Treatment.ROUTED, action, model_fields=model_fields, streams=streams
+    )
+
+
+def _openai(name: str, path: str, streams: bool | None, terminals: tuple[bytes, ...] = ()) -> Endpoint:
+    return Endpoint(
+        name,
+        path,
+        _POST,
+        Family.OPENAI,
+        Treatment.ROUTED,
+        Action.USE,
+        model_fields=_MODEL,
+        streams=streams,
+        terminals=terminals,
+    )
+
+
+def _refused(name: str, path: str, methods: frozenset[str], family: Family = Family.OLLAMA) -> Endpoint:
+    return Endpoint(name, path, methods, family, Treatment.REFUSED, Action.MANAGE, prefix=path.endswith("/"))
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("root", "/", _READ, Family.OLLAMA, Treatment.OPEN),
+    Endpoint("healthz", "/healthz", _READ, Family.OLLAMA, Treatment.OPEN),
+    Endpoint("readyz", "/readyz", _READ, Family.OLLAMA, Treatment.OPEN),
+    Endpoint("version", "/api/version", _READ, Family.OLLAMA, Treatment.LOCAL),
+    Endpoint("status", "/api/status", _GET, Family.OLLAMA, Treatment.LOCAL),
+    Endpoint("tags", "/api/tags", _READ, Family.OLLAMA, Treatment.UNION, Action.SEE),
+    Endpoint("ps", "/api/ps", _GET, Family.OLLAMA, Treatment.UNION, Action.SEE),
+    Endpoint("models", "/v1/models", _GET, Family.OPENAI, Treatment.UNION, Action.SEE),
+    Endpoint("model", "/v1/models/", _GET, Family.OPENAI, Treatment.UNION, Action.SEE, prefix=True),
+    _native("generate", streams=True),
+    _native("chat", streams=True),
+    _native("embed", streams=None),
+    _native("embeddings", streams=None),
+    _native("show", streams=None, model_fields=("model", "name")),
+    _openai("chat_completions", "/v1/chat/completions", False, _DONE),
+    _openai("completions", "/v1/completions", False, _DONE),
+    _openai("openai_embeddings", "/v1/embeddings", None),
+    _refused("responses", "/v1/responses", _POST, Family.OPENAI),
+    _refused("transcriptions", "/v1/audio/transcriptions", _POST, Family.OPENAI),
+    _refused("messages", "/v1/messages", _POST, Family.ANTHROPIC),
+    _refused("pull", "/api/pull", _POST),
+    _refused("push", "/api/push", _POST),
+    _refused("create", "/api/create", _POST),
+    _refused("copy", "/api/copy", _POST),
+    _refused("delete", "/api/delete", frozenset({"DELETE"})),
+    _refused("blobs", "/api/blobs/", frozenset({"HEAD", "POST"})),
+    _refused("me", "/api/me", _ANY),
+    _refused("signout", "/api/signout", _ANY),
+    _refused("user", "/api/user/", _ANY),
+    _refused("experimental", "/api/experimental/", _ANY),
+)
+
+_EXACT = {endpoint.path: endpoint for endpoint in ENDPOINTS if not endpoint.prefix}
+_BELOW = tuple(endpoint for endpoint in ENDPOINTS if endpoint.prefix)
+
+
+def find(path: str) -> Endpoint | None:
+    """The row for a path exactly as it stands in the request line, without its query; None if there is none.
+
+    Deliberately literal: a path that needs decoding or normalising to match is unknown, so that no other reader of the
+    same bytes can see another path in it.
+    """
+    endpoint = _EXACT.get(path)
+    if endpoint is not None:
+        return endpoint
+    for candidate in _BELOW:
+        if path.startswith(candidate.path) and len(path) > len(candidate.path):
+            return candidate
+    return None
+
+
+def family_of(path: str) -> Family:
+    """The family whose error shape a path gets, known or not."""
+    if path.startswith("/v1/messages"):
+        return Family.ANTHROPIC
+    return Family.OPENAI if path.startswith("/v1/") else Family.OLLAMA

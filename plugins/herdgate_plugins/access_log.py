@@ -1,0 +1,39 @@
+"""One line per request in the log of the process."""
+
+from __future__ import annotations
+
+import logging
+
+from herdgate import Summary, hookimpl
+
+log = logging.getLogger("herdgate.access")
+
+
+class AccessLog:
+    """Says who asked for what, which backend answered, how it ended. Never a body, never a credential."""
+
+    herdgate_api = 1
+
+    @hookimpl
+    def exchange_ended(self, summary: Summary) -> None:
+        """Write the line."""
+        exchange = summary.exchange
+        first = summary.first_byte_after
+        log.info(
+            "%s %s %s %s",
+            exchange.method,
+            exchange.path,
+            summary.status or "-",
+            summary.outcome.value,
+            extra={
+                "request": exchange.id,
+                "client": exchange.client,
+                "caller": exchange.identity.name if exchange.identity else None,
+                "model": exchange.model.display if exchange.model else None,
+                "backend": summary.backend,
+                "attempts": len(exchange.attempts),
+                "seconds": round(summary.seconds, 4),
+                "first_byte": None if first is None else round(first, 4),
+                "bytes": summary.sent,
+            },
+        )

@@ -1,0 +1,160 @@
+"""Callers are known by API keys that are kept, as hashes, in the state.
+
+Every process has all keys in memory and asks the state twice a second whether they have changed, so that no request
+waits for the state, and a revocation works everywhere within a second. Protected mode: while no key was ever made, a
+gateway that only this machine can reach serves callers without one; from the first key on a key is needed, and there
+is no way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from herdgate import (
+    App,
+    CannotStart,
+    Credentials,
+    Identity,
+    KeyIndex,
+    KeyRecord,
+    KeyStore,
+    Refusal,
+    Refused,
+    Rejected,
+    StateUnavailable,
+    hash_secret,
+    hookimpl,
+)
+
+log = logging.getLogger("herdgate.keys")
+
+SYNC_EVERY = 0.5
+"""Seconds between two looks at the state."""
+FRESH = 2.0
+"""Seconds for which the copy in memory may be taken for complete: an unknown key is then really unknown."""
+TRUSTED = 60.0
+"""Seconds for which known keys are served while the state is away. After that nobody can tell whether they were
+revoked.
+"""
+
+AWAY = "keys cannot be checked at the moment, please try again"
+OPEN = Identity("anonymous", models=("*",), anonymous=True)
+
+
+class ApiKeys:
+    """Recognises callers by `Authorization: Bearer` or `x-api-key`."""
+
+    herdgate_api = 1
+
+    def __init__(self) -> None:
+        self._admin_hash: str | None = None
+        self._index = KeyIndex(())
+        self._version = -1
+        self._synced_at = float("-inf")
+        self._seen_a_key = False
+        self._syncing = asyncio.Lock()
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app: App) -> AsyncIterator[None]:
+        """Read the keys, say in which mode the gateway runs, and keep the keys in step."""
+        self._admin_hash = app.admin_key_hash
+        self._seen_a_key = self._admin_hash is not None
+        self._store = KeyStore(app.state)
+        await self._sync()
+        self._check_exposure(app)
+        follower = asyncio.create_task(self._follow(), name="api keys")
+        try:
+            yield
+        finally:
+            follower.cancel()
+            await asyncio.wait([follower])
+
+    def _check_exposure(self, app: App) -> None:
+        if self._seen_a_key:
+            log.info("protected: callers need an API key (keys are kept in %s)", app.state.place)
+        elif app.loopback:
+            log.info(
+                "open: no key was ever made, callers on this machine need none (keys will be kept in %s)",
+                app.state.place,
+            )
+        elif "anonymous" not in app.plugins:
+            raise CannotStart(
+                f"{app.host} can be reached from other machines and there is no API key yet, so anybody could use the "
+                f"backends. Make a key first (proxyctl keys create --name NAME --models '*'), set HERDGATE_ADMIN_KEY, "
+                f'listen on 127.0.0.1, or list the plugin "anonymous" in plugins.toml to serve everybody on purpose.'
+            )
+
+    @hookimpl
+    async def authenticate(self, credentials: Credentials) -> Identity | Rejected | Refusal | None:
+        """Who the key belongs to. Before the first key anything goes: client libraries insist on sending some key."""
+        if not self._seen_a_key:
+            return OPEN
+        if credentials.key is None:
+            return None
+        secret = credentials.key.get_secret_value()
+        if self._admin_hash is not None and hmac.compare_digest(hash_secret(secret), self._admin_hash):
+            return Identity("admin", models=("*",), admin=True)
+        found: KeyRecord | Refused | Refusal = self._index.look_up(secret, time.time())
+        if found is Refused.UNKNOWN:
+            found = await self._look_again(secret)
+        if isinstance(found, Refusal):
+            return found
+        if isinstance(found, Refused):
+            return Rejected(f"the key is {found.value}")
+        return _identity(found) if self._age() < TRUSTED else Refusal(AWAY, status=503, retry_after=5)
+
+    async def _look_again(self, secret: str) -> KeyRecord | Refused | Refusal:
+        """A key that is not known here may have been made a moment ago, by another process."""
+        try:
+            await self._sync()
+        except StateUnavailable:
+            if self._age() > FRESH:
+                return Refusal(AWAY, status=503, retry_after=5)
+        return self._index.look_up(secret, time.time())
+
+    def _age(self) -> float:
+        return time.monotonic() - self._synced_at
+
+    async def _sync(self) -> None:
+        """Bring the copy in step, once for all who wait. Raises StateUnavailable."""
+        asked_at = time.monotonic()
+        async with self._syncing:
+            if self._synced_at >= asked_at:
+                return
+            started = time.monotonic()
+            version = await self._store.version()
+            if version != self._version:
+                records = await self._store.list()
+                self._index, self._version = KeyIndex(records), version
+                self._seen_a_key = self._seen_a_key or bool(records)
+            self._synced_at = started
+
+    async def _follow(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(SYNC_EVERY)
+            try:
+                await self._sync()
+                if away:
+                    log.info("keys are in step with the state again")
+                away = False
+            except StateUnavailable as error:
+                if not away:
+                    log.warning("known keys are served for %g s more at most: %s", TRUSTED, error)
+                away = True
+
+
+def _identity(record: KeyRecord) -> Identity:
+    return Identity(
+        record.name,
+        key_id=record.id,
+        models=record.models,
+        admin=record.admin,
+        requests_per_minute=record.rpm,
+    )

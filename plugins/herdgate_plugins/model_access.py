@@ -1,0 +1,39 @@
+"""A caller may use and see the models that its key's patterns match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from herdgate import Action, Allow, Identity, ModelPattern, Resource, Verdict, hookimpl
+
+
+class ModelAccess:
+    """Matches patterns on canonical names. Says nothing of managing models, so that this stays denied until a plugin
+    allows it.
+    """
+
+    herdgate_api = 1
+
+    @hookimpl
+    def authorise(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Verdict]:
+        """Allow what a pattern matches, abstain from everything else."""
+        if action is Action.ADMINISTER:
+            return [Allow("an admin key") if identity.admin else None for _ in resources]
+        if action is Action.MANAGE:
+            return [None for _ in resources]
+        return [_matched(identity.models, resource) for resource in resources]
+
+
+def _matched(patterns: tuple[str, ...], resource: Resource) -> Verdict:
+    if resource.model is None:
+        return None
+    for pattern in patterns:
+        if _parsed(pattern).matches(resource.model):
+            return Allow(f"pattern {pattern}")
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(pattern: str) -> ModelPattern:
+    return ModelPattern.parse(pattern)

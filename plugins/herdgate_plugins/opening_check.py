@@ -1,0 +1,54 @@
+"""Look at the first event before anything is released: an error in a 200, or something that is no JSON, is a failure.
+
+Servers before Ollama 0.12.6 answer a failed streaming request with 200 and put `{"error": …}` on the first line.
+"""
+
+from __future__ import annotations
+
+import json
+
+from herdgate import Exchange, Failure, Family, Head, Kind, Phase, hookimpl, message_of
+
+_JSON_TYPES = {"application/json", "application/x-ndjson"}
+
+
+class OpeningCheck:
+    """Parses the opening of every reply, not merely waits for it."""
+
+    herdgate_api = 1
+
+    @hookimpl
+    def inspect_opening(self, exchange: Exchange, head: Head, opening: bytes) -> Failure | None:
+        """A Failure for a malformed opening and for one that is an error."""
+        if head.content_type == "text/event-stream":
+            return _inspect_event(opening)
+        if head.content_type in _JSON_TYPES:
+            return _inspect_json(opening)
+        if exchange.family is Family.OLLAMA or head.content_type == "text/html":
+            return Failure(
+                Kind.MALFORMED, Phase.OPENING, f"a success with content type {head.content_type or 'missing'}"
+            )
+        return None
+
+
+def _inspect_event(event: bytes) -> Failure | None:
+    lines = event.splitlines()
+    data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+    if b"event: error" in lines or b"event:error" in lines:
+        return _error(data)
+    return None if data == b"[DONE]" else _inspect_json(data)
+
+
+def _inspect_json(text: bytes) -> Failure | None:
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not JSON")
+    if not isinstance(said, dict):
+        return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not a JSON object")
+    return _error(text) if said.get("error") else None
+
+
+def _error(text: bytes) -> Failure:
+    message = message_of(text)
+    return Failure(Kind.ERROR_EVENT, Phase.OPENING, f"an error as the first event: {message}", message=message)
