@@ -21,6 +21,7 @@ _REPLIES: tuple[tuple[type[Exception] | None, str, str], ...] = (
     (exceptions.AskError, "MOVED", _CLUSTER),
     (exceptions.ClusterDownError, "CLUSTERDOWN", _CLUSTER),
     (None, "MISCONF", "it refuses to write because it cannot save to its disk"),
+    (None, "DB index", "it has no database of that number"),
     (None, "WRONGTYPE", "other software uses keys herdgate:* there: choose another database number"),
 )
 

@@ -13,7 +13,7 @@ from herdgate.state.unavailable import StateUnavailable
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT = 0.4
+BUSY_TIMEOUT = 0.6
 """Seconds to wait for another process's lock."""
 
 SCHEMA = 1
@@ -159,7 +159,7 @@ def _check(path: Path) -> None:
     """Refuse what SQLite would take, or would refuse without saying why."""
     if path.is_dir():
         raise unusable(path, "it is a directory: name a file in it")
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise unusable(path, "this user may not read and write it: change its owner or its mode")
 
 
