@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from herdgate import checks
 from herdgate.access import Action, Deny, Identity, Resource
 from herdgate.backend import ModelEntry
-from herdgate.denial import Denied
+from herdgate.masking import Denied
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange
 from herdgate.names import InvalidModelName, ModelName

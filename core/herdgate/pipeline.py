@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from herdgate import checks, local, routed
 from herdgate.answer import Answer
-from herdgate.denial import Denied, masked
+from herdgate.masking import Denied, masked
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage
 from herdgate.exhausted import TIMED_OUT

@@ -10,7 +10,7 @@ from herdgate.answer import Answer, with_backend
 from herdgate.attempts import Attempts, Exhausted, Opened
 from herdgate.backend import Candidate
 from herdgate.body import BadBody, Body, read_body
-from herdgate.denial import Denied
+from herdgate.masking import Denied
 from herdgate.errors import Halt, Reply, error_reply
 from herdgate.exchange import AttemptOutcome, Exchange, Outcome, Stage, UpstreamRequest
 from herdgate.exhausted import BUSY, RETRY_AFTER, conclude

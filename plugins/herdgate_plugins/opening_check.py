@@ -9,6 +9,7 @@ import json
 
 from herdgate import Exchange, Failure, Family, Head, Kind, Phase, hookimpl, message_of
 
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _JSON_TYPES = {"application/json", "application/x-ndjson"}
 
 
@@ -33,6 +34,9 @@ class OpeningCheck:
 
 def _inspect_event(event: bytes) -> Failure | None:
     lines = event.splitlines()
+    stray = next((line for line in lines if line and not line.startswith(_FIELDS)), None)
+    if stray is not None:
+        return _inspect_json(stray) or Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not SSE")
     data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
     if b"event: error" in lines or b"event:error" in lines:
         return _error(data)

@@ -1,0 +1,87 @@
+"""A real gateway in the running event loop, on a real socket, in front of the backends of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from herdgate.config import load
+from herdgate.keys import KeyStore
+from herdgate.server import Gateway
+from herdgate.testing.simulated import SimulatedOllama
+
+READY_WITHIN = 10.0
+
+
+class RunningGateway:
+    """A gateway under test: where it listens, its keys, and a client that talks to it."""
+
+    def __init__(self, gateway: Gateway, client: httpx.AsyncClient) -> None:
+        self.gateway = gateway
+        self.client = client
+        self.keys = KeyStore(gateway.runtime.state)
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return self.gateway.url
+
+    async def make_key(self, *models: str, name: str = "someone", admin: bool = False) -> dict[str, str]:
+        """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
+        _, secret = await self.keys.create(name, models, admin=admin)
+        headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
+        async with asyncio.timeout(READY_WITHIN):
+            while (await self.client.get("/api/version")).status_code != httpx.codes.UNAUTHORIZED:
+                await asyncio.sleep(0.02)
+        return headers
+
+    async def knows(self, model: str) -> None:
+        """Wait until the catalogue lists this model (its display name, tag included)."""
+        async with asyncio.timeout(READY_WITHIN):
+            while model not in [entry.name.display for entry in self.gateway.runtime.discovery.catalogue.union()]:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_gateway(
+    *backends: SimulatedOllama | Mapping[str, object],
+    toml: str = "",
+    env: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> AsyncIterator[RunningGateway]:
+    """Start a gateway in front of these backends, in this order, and wait for the end of its first discovery round.
+
+    A backend is a simulated one, or a mapping of settings as in `OLLAMA_BACKENDS`. `toml` becomes the `plugins.toml`; without a
+    `[[plugin]]` in it the built-in list runs. `env` are further environment variables. State is a file in `directory`, a new one
+    for each gateway unless it is given.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        place = directory or Path(temporary)
+        (place / "plugins.toml").write_text(toml, "utf-8")
+        environ = {
+            "OLLAMA_BACKENDS": json.dumps(_settings(backends)),
+            "HERDGATE_PORT": "0",
+            "HERDGATE_STATE": f"sqlite://{place}/state.db",
+            "HERDGATE_DISCOVERY_INTERVAL": "0.2",
+            **(env or {}),
+        }
+        async with (
+            Gateway(load({}, environ, place)) as gateway,
+            httpx.AsyncClient(base_url=gateway.url, timeout=30.0, trust_env=False) as client,
+        ):
+            async with asyncio.timeout(READY_WITHIN):
+                await gateway.runtime.discovery.first_round_over.wait()
+            yield RunningGateway(gateway, client)
+
+
+def _settings(backends: Sequence[SimulatedOllama | Mapping[str, object]]) -> list[Mapping[str, object]]:
+    return [
+        {"name": backend.name, "base_url": backend.url} if isinstance(backend, SimulatedOllama) else backend
+        for backend in backends
+    ]
