@@ -7,9 +7,9 @@ from urllib.parse import unquote
 from herdgate import checks
 from herdgate.access import Action, Deny, Identity, Resource
 from herdgate.backend import ModelEntry
-from herdgate.masking import Denied
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange
+from herdgate.masking import Denied
 from herdgate.names import InvalidModelName, ModelName
 from herdgate.responder import Responder
 from herdgate.routed import NO_CATALOGUE, busy

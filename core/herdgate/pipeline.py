@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 
 from herdgate import checks, local, routed
 from herdgate.answer import Answer
-from herdgate.masking import Denied, masked
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage
 from herdgate.exhausted import TIMED_OUT
 from herdgate.hookpoints import PluginFault
+from herdgate.masking import Denied, masked
 from herdgate.responder import Responder
 from herdgate.runtime import Runtime
 from herdgate.surface import Treatment

@@ -10,12 +10,12 @@ from herdgate.answer import Answer, with_backend
 from herdgate.attempts import Attempts, Exhausted, Opened
 from herdgate.backend import Candidate
 from herdgate.body import BadBody, Body, read_body
-from herdgate.masking import Denied
 from herdgate.errors import Halt, Reply, error_reply
 from herdgate.exchange import AttemptOutcome, Exchange, Outcome, Stage, UpstreamRequest
 from herdgate.exhausted import BUSY, RETRY_AFTER, conclude
 from herdgate.failure import Failure
 from herdgate.filters import Filters
+from herdgate.masking import Denied
 from herdgate.names import InvalidModelName, ModelName
 from herdgate.relay import Relay, reply_headers
 from herdgate.responder import BodyTooLarge, Responder

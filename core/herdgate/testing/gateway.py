@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,16 +36,23 @@ class RunningGateway:
         """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
         _, secret = await self.keys.create(name, models, admin=admin)
         headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
-        async with asyncio.timeout(READY_WITHIN):
-            while (await self.client.get("/api/version")).status_code != httpx.codes.UNAUTHORIZED:
-                await asyncio.sleep(0.02)
+        await until(self._asks_for_keys)
         return headers
+
+    async def _asks_for_keys(self) -> bool:
+        return (await self.client.get("/api/version")).status_code == httpx.codes.UNAUTHORIZED
 
     async def knows(self, model: str) -> None:
         """Wait until the catalogue lists this model (its display name, tag included)."""
-        async with asyncio.timeout(READY_WITHIN):
-            while model not in [entry.name.display for entry in self.gateway.runtime.discovery.catalogue.union()]:
-                await asyncio.sleep(0.01)
+        discovery = self.gateway.runtime.discovery
+        await until(lambda: any(entry.name.display == model for entry in discovery.catalogue.union()))
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], within: float = READY_WITHIN) -> None:
+    """Wait until a condition holds. Raises TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while not (await held if isinstance(held := condition(), Awaitable) else held):  # noqa: ASYNC110 - any condition
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -57,9 +64,10 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """Start a gateway in front of these backends, in this order, and wait for the end of its first discovery round.
 
-    A backend is a simulated one, or a mapping of settings as in `OLLAMA_BACKENDS`. `toml` becomes the `plugins.toml`; without a
-    `[[plugin]]` in it the built-in list runs. `env` are further environment variables. State is a file in `directory`, a new one
-    for each gateway unless it is given.
+    A backend is a simulated one, or a mapping of settings as in `OLLAMA_BACKENDS`. `toml` becomes the `plugins.toml`;
+    without a
+    `[[plugin]]` in it the built-in list runs. `env` are further environment variables. State is a file in
+    `directory`, a new one for each gateway unless it is given.
     """
     with tempfile.TemporaryDirectory() as temporary:
         place = directory or Path(temporary)
