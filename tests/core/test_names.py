@@ -220,20 +220,21 @@ def test_case_never_matters_for_the_key(name: ModelName) -> None:
 GRAMMAR = re.compile(
     r"(((?P<scheme>[a-z][a-z0-9+.-]*://)?(?P<host>[a-z0-9_][a-z0-9_.:-]{0,349})/)?(?P<namespace>[a-z0-9_][a-z0-9_-]{0,79})/)?"
     r"(?P<model>[a-z0-9_][a-z0-9_.-]{0,79})"
-    r"(:(?P<tag>[a-z0-9_][a-z0-9_.-]{0,79}?))?"
-    r"(?P<suffix>:local|:cloud|(?<!/)-cloud)?",
+    r"(:(?P<tag>[a-z0-9_][a-z0-9_.-]{0,79}))?",
     re.IGNORECASE | re.ASCII,
 )
 
 
 def as_the_grammar_says(text: str) -> str | None:
-    found = GRAMMAR.fullmatch(text)
+    cut = re.fullmatch("(?is)(.*)(:local|:cloud)|(.*:[^/:]*)(-cloud)", text)
+    base, suffix = (cut[1] or cut[3] or "", cut[2] or cut[4]) if cut else (text, "")
+    found = GRAMMAR.fullmatch(base)
     if not found:
         return None
-    tag, suffix = (found["tag"] or "latest").lower(), (found["suffix"] or "").lower()
-    if re.fullmatch("local|cloud|.*-cloud", tag) or (suffix == "-cloud" and not found["tag"]):
+    tag = (found["tag"] or "latest").lower()
+    if re.fullmatch("local|cloud|.*-cloud", tag):
         return None
-    if suffix in {":cloud", "-cloud"}:
+    if suffix.lower().endswith("cloud"):
         tag = "cloud" if tag == "latest" else f"{tag}-cloud"
     return f"{found['host'] or 'registry.ollama.ai'}/{found['namespace'] or 'library'}/{found['model']}:{tag}".lower()
 
@@ -260,6 +261,7 @@ scraps += ["h" * 350, "", " ", "http:", "https://", "/", "/", ":", ":", "@", "*"
 @settings(max_examples=500)
 @given(st.lists(st.sampled_from(scraps), max_size=8).map("".join).map(lambda text: text.strip()))
 @example("a:b-cloud")
+@example("a:local")
 @example("K:\u212a-cloud")
 @example("_x://host/ns/m")
 def test_a_text_names_a_model_exactly_if_the_grammar_says_so(text: str) -> None:
