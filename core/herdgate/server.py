@@ -19,6 +19,7 @@ from herdgate.backend import BackendSettings
 from herdgate.config import Settings
 from herdgate.discovery import Discovery
 from herdgate.front.app import create_app
+from herdgate.front.protocol import GatewayProtocol
 from herdgate.hookpoints import PluginFault
 from herdgate.keys import hash_secret
 from herdgate.origins import OriginRules
@@ -138,9 +139,10 @@ class Gateway:
         state = await _opened_state(settings, scope)
         watch = StateWatch(state)
         app = _app(settings, points, state)
-        tasks = Tasks()
+        tasks, watching = Tasks(), Tasks()
         scope.push_async_callback(tasks.close, STOP_GRACE)
-        tasks.spawn(watch.run(), "state watch")
+        scope.push_async_callback(watching.close)
+        watching.spawn(watch.run(), "state watch")
         await points.lifespan.enter(scope, app)
         discovery = Discovery(points, Snapshot(state), connect, settings.discovery.interval)
         scope.push_async_callback(discovery.close)
@@ -156,7 +158,7 @@ class Gateway:
         sanic = create_app(f"herdgate-{os.getpid()}-{next(_names)}", self.runtime)
         scope.callback(Sanic.unregister_app, sanic)
         server: Any = await sanic.create_server(
-            sock=self._listener, return_asyncio_server=True, backlog=BACKLOG, access_log=False
+            sock=self._listener, protocol=GatewayProtocol, return_asyncio_server=True, backlog=BACKLOG, access_log=False
         )
         await server.startup()
         await server.before_start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sanic import Request, Sanic
@@ -12,6 +12,7 @@ from sanic.config import Config
 from sanic.handlers import ErrorHandler
 from sanic.http import Stage
 from sanic.response import HTTPResponse
+from sanic.server import HttpProtocol
 
 from herdgate.errors import Reply, error_reply
 from herdgate.exchange import Exchange
@@ -21,9 +22,6 @@ from herdgate.front.responder import SanicResponder
 from herdgate.pipeline import serve
 from herdgate.runtime import Runtime
 from herdgate.surface import family_of
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-DAY = 86_400.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REASONS = {
@@ -47,18 +45,23 @@ def create_app(name: str, runtime: Runtime) -> Sanic[Any, Any]:
             "KEEP_ALIVE_TIMEOUT": 75,
             "REQUEST_TIMEOUT": 60,
             # An inactivity timer over handlers and streams; the gateway has deadlines of its own for both.
-            "RESPONSE_TIMEOUT": DAY,
+            "RESPONSE_TIMEOUT": float("inf"),
+            # Sanic rewrites its own methods at the start of an application, which works once in a process.
+            "TOUCHUP": not getattr(HttpProtocol, "__touched__", False),
             "REQUEST_MAX_HEADER_SIZE": 32 * 1024,
         }
     )
-    handler = _handler(runtime)
-    for number, path in enumerate(("/", "/<path:path>")):
-        app.add_route(handler, path, methods=METHODS, stream=True, unquote=False, name=f"everything{number}")
+    app.ctx.handle = _handler(runtime)
+    app.add_route(_unused, "/")  # Sanic refuses to start without a route
     return app
 
 
-def _handler(runtime: Runtime) -> Callable[..., Any]:
-    async def handle(request: Request, path: str = "") -> None:  # noqa: ARG001 - Sanic passes it
+async def _unused(request: Request) -> None:
+    """Never called: `GatewayProtocol` hands every request to the gateway's own handler."""
+
+
+def _handler(runtime: Runtime) -> Callable[[Request], Awaitable[None]]:
+    async def handle(request: Request) -> None:
         headers = request.headers
         exchange = Exchange(
             request_id(headers.get("x-request-id")),
@@ -92,7 +95,7 @@ class JsonErrors(ErrorHandler):
         headers = {str(name).lower(): str(value) for name, value in (getattr(exception, "headers", None) or {}).items()}
         stream: Any = request.stream
         if stream is not None:
-            # The rest of what was sent cannot be told from a further request, and Sanic would wait for it without a limit.
+            # The rest of what was sent cannot be told from a further request, and Sanic would wait for it for ever.
             stream.keep_alive = False
             stream.request_body = None
         return Formatted(request, error_reply(family, status, message, request_id=identity, headers=headers), identity)
