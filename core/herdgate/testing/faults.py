@@ -10,7 +10,8 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from herdgate.testing.simulation.fault import Fault, Moment, Plan
+from herdgate.testing.simulation.fault import Fault as Fault
+from herdgate.testing.simulation.fault import Moment, Plan
 from herdgate.testing.simulation.parts import (
     After,
     Break,
@@ -207,7 +208,7 @@ class EndWithoutDone(Fault):
 class Slice(Fault):
     """The body in small pieces, each a chunk and a packet of its own, whose borders never are an event's borders.
 
-    Pieces of ``size`` bytes, or of random sizes up to it if there is a ``seed``. The last byte of an event travels with
+    Pieces of ``size`` bytes, with a ``seed`` of random sizes from 2 up to it. The last byte of an event travels with
     the next event, so a client that takes a chunk for an event fails.
     """
 
@@ -224,7 +225,7 @@ class Slice(Fault):
                 data = carried + part.data[:-1]
                 carried = part.data[-1:]
                 while data:
-                    count = self.size if self.seed is None else sizes.randint(1, self.size)
+                    count = self.size if self.seed is None else sizes.randint(min(2, self.size), self.size)
                     piece, data = data[:count], data[count:]
                     result += [Event(piece, whole=part.whole and not data), Pause(0)]
                 continue

@@ -40,7 +40,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)  # so that `write` returns when the kernel has everything
+        # So that `write` returns when the kernel has everything; with 0, TLS would pause for ever (CPython 3.11).
+        self._transport.set_write_buffer_limits(high=1 if self._is_tls else 0)
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +52,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send nothing more. The other direction stays open for a last word."""
         self._leave()
-        return self._transport.get_extra_info("ssl_object") is None
+        return not self._is_tls
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The connection is over, whoever ended it."""
@@ -66,6 +67,10 @@ class Connection(asyncio.Protocol):
         """Everything was taken."""
         _wake(self._writable)
         self._writable = None
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
 
     def _leave(self) -> None:
         if self.left_at is None:
