@@ -1,0 +1,144 @@
+"""Which backend holds which model: the lists of all backends, merged.
+
+Pure: it is built anew from the last known lists and the time, and never changes. Rules:
+
+* A model is known by its canonical key, so spellings that differ in case are one model. The first backend in configured
+  order decides which entry is shown.
+* A stub (`remote_host`: the prompt leaves for another server) exists only on a backend whose operator set `cloud`, and
+  never beside a local model of the same name. That holds even while the local model's backend is away: a machine that
+  is down must not turn into prompts sent to a third party.
+* A backend that has not been polled successfully for `GONE_AFTER` seconds is gone: its models leave the listings, but
+  routing remembers them, so that callers are told to come back rather than that the model is forbidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from herdgate.backend import Backend, Candidate, ModelEntry
+from herdgate.names import ModelName
+
+GONE_AFTER = 300.0
+"""Seconds since the last good poll after which a backend's models are no longer listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """What one backend listed when it was last polled successfully.
+
+    `fetched_at` is the time of that poll in seconds since 1970, minus infinity if there was none. `error` says why a
+    later poll failed.
+    """
+
+    backend: str
+    entries: tuple[ModelEntry, ...]
+    fetched_at: float
+    error: str | None = None
+    index: _Index = field(init=False, repr=False, compare=False)
+    """Made here, once for each poll, because a catalogue is built after every poll of every backend."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", _Index.of(self.entries))
+
+
+class Catalogue:
+    """An immutable answer to: who holds this model, and what is there at all. Made with `build`."""
+
+    __slots__ = ("_sources", "_union", "known")
+
+    def __init__(self, sources: Sequence[_Source], *, known: bool) -> None:
+        self._sources = tuple(sources)
+        self.known = known
+        """Whether any backend's list was ever had. Until then nothing can be said about any model."""
+        self._union: tuple[ModelEntry, ...] | None = None
+
+    @classmethod
+    def build(cls, backends: Sequence[Backend], lists: Mapping[str, ModelList], now: float) -> Catalogue:
+        """Merge the lists, which are keyed by backend name; `now` is in seconds since 1970.
+
+        `backends` are in configured order. A backend without a list hosts nothing yet; a list whose backend is not
+        configured (any more) is left out.
+        """
+        polled = [(backend, lists[backend.name]) for backend in backends if backend.name in lists]
+        sources = []
+        for backend, listed in polled:
+            gone = now - listed.fetched_at >= GONE_AFTER
+            sources.append(_Source(backend, gone, listed.index.local, listed.index.stubs if backend.cloud else {}))
+        return cls(sources, known=any(listed.fetched_at > float("-inf") for _, listed in polled))
+
+    def holders(self, name: ModelName) -> tuple[Candidate, ...]:
+        """The backends that hold a model, in configured order, those that are gone included; empty if there is none.
+
+        A cloud name finds only the stub listed under that very name, and a `:local` name finds no stub.
+        """
+        key = name.key
+        found = tuple([source.candidate(row) for source in self._sources if (row := source.local.get(key))])
+        if found or name.source == "local":
+            return found
+        return tuple([source.candidate(row) for source in self._sources if (row := source.stubs.get(key))])
+
+    def union(self) -> tuple[ModelEntry, ...]:
+        """Every model held by a backend that is not gone, once; the latest `modified_at` first, then by name.
+
+        A time that is missing or unreadable counts as the oldest.
+        """
+        if self._union is None:  # most catalogues are replaced before anybody asks
+            self._union = tuple([entry for _, _, entry in sorted(self._listed(), key=_place)])
+        return self._union
+
+    def _listed(self) -> Iterable[_Row]:
+        local: dict[str, _Row] = {}
+        stubs: dict[str, _Row] = {}
+        for source in reversed(self._sources):  # so that the first one has the last word
+            if not source.gone:
+                local.update(source.local)
+                stubs.update(source.stubs)
+        alone = [row for key, row in stubs.items() if not any(key in source.local for source in self._sources)]
+        return [*local.values(), *alone]
+
+
+_Row = tuple[float, str, ModelEntry]
+"""A model of one backend behind its place in a listing, worked out once."""
+_place = itemgetter(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """The models of one list by key, one row for each."""
+
+    local: Mapping[str, _Row]
+    stubs: Mapping[str, _Row]
+
+    @classmethod
+    def of(cls, entries: Iterable[ModelEntry]) -> _Index:
+        # A name that ends in :local is an old Ollama's, and cannot be asked for: it now means the name without it.
+        rows = [(-entry.modified, entry.name.display, entry) for entry in entries if entry.name.source != "local"]
+        # Of names that differ only in case a backend runs either, so any may stand for them, but the same in every
+        # poll: Ollama lists models of the same second in random order. Backwards, so that the newest has the last word.
+        rows.sort(key=_place, reverse=True)
+        local: dict[str, _Row] = {}
+        stubs: dict[str, _Row] = {}
+        for row in rows:
+            entry = row[2]
+            (stubs if _is_stub(entry) else local)[entry.name.key] = row
+        return cls(local, stubs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One backend's part of a catalogue."""
+
+    backend: Backend
+    gone: bool
+    local: Mapping[str, _Row]
+    stubs: Mapping[str, _Row]
+
+    def candidate(self, row: _Row) -> Candidate:
+        return Candidate(self.backend, row[2], self.gone)
+
+
+def _is_stub(entry: ModelEntry) -> bool:
+    # The name alone suffices: Ollama ≥ 0.17.6 sends every cloud name to ollama.com, whatever is stored under it.
+    return entry.name.source == "cloud" or bool(entry.raw.get("remote_host") or entry.raw.get("remote_model"))
