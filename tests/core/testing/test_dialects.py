@@ -112,7 +112,9 @@ async def test_responses(client: httpx.AsyncClient) -> None:
     whole = (await client.post("/v1/responses", json=asked)).json()
     assert (whole["status"], whole["output"][0]["content"][0]["text"]) == ("completed", TEXT)
     reply = await client.post("/v1/responses", json={**asked, "stream": True})
-    assert reply.headers["cache-control"] == "no-cache"
+    assert (reply.headers["cache-control"], reply.headers["connection"]) == ("no-cache", "keep-alive")
+    closing = await client.post("/v1/responses", json={**asked, "stream": True}, headers={"Connection": "close"})
+    assert closing.headers.get_list("connection") == ["close"]
     streamed = events(reply)
     names = [name.removeprefix("response.") for name, _ in streamed]
     assert names[:5] == ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta"]

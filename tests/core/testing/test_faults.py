@@ -158,6 +158,12 @@ async def test_a_status_in_the_shape_of_the_path(meet: Any, chat: Any, path: str
     assert json.loads(body) == expected
 
 
+async def test_a_status_nobody_knows(meet: Any, chat: Any) -> None:
+    head, body, _ = await meet("/api/chat", chat, Status(529, b""))
+    assert head.startswith(b"HTTP/1.1 529 status code 529\r\n")
+    assert body == b""
+
+
 async def test_a_status_with_a_body_of_any_kind(meet: Any, chat: Any) -> None:
     head, body, _ = await meet("/api/chat", chat, Status(502, b"<h1>Bad gateway</h1>", "text/html"))
     assert b"Content-Type: text/html\r\n" in head

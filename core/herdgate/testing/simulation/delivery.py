@@ -9,6 +9,8 @@ from herdgate.testing.simulation.connection import Connection
 from herdgate.testing.simulation.http1 import RequestHead
 from herdgate.testing.simulation.parts import Break, End, Endless, Event, Flush, Head, Part, Parts, Pause, Raw, Torn
 
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
 
 class Delivery:
     """One reply on its way out. Bytes wait until a step flushes them: the head goes out with the first event."""
@@ -58,20 +60,17 @@ class Delivery:
     def _head(self, head: Head) -> bytes:
         bodiless = self._request.method == "HEAD" or head.status in (204, 304)
         self._chunked = head.length is None and self._request.minor == 1 and not bodiless
-        self._keep = self._keep and (self._chunked or head.length is not None)
-        reason = HTTPStatus(head.status).phrase if head.status in HTTPStatus.__members__.values() else "Status"
-        lines = [
-            f"HTTP/1.{self._request.minor} {head.status} {reason}",
-            *(f"{name}: {value}" for name, value in head.headers),
-        ]
-        lines.append(f"Date: {formatdate(usegmt=True)}")
+        self._keep = self._keep and (self._chunked or head.length is not None or bodiless)
+        headers = [*head.headers, ("Date", formatdate(usegmt=True))]
         if self._chunked:
-            lines.append("Transfer-Encoding: chunked")
+            headers.append(("Transfer-Encoding", "chunked"))
         elif head.length is not None and head.status != HTTPStatus.NO_CONTENT:
-            lines.append(f"Content-Length: {head.length}")
+            headers.append(("Content-Length", str(head.length)))
         if not self._keep:
-            lines.append("Connection: close")
-        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+            headers = [*(header for header in headers if header[0] != "Connection"), ("Connection", "close")]
+        first = f"HTTP/1.{self._request.minor} {head.status} {_REASONS.get(head.status, f'status code {head.status}')}"
+        lines = [first, *(f"{name}: {value}" for name, value in headers), "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 
     def _framed(self, data: bytes) -> bytes:
         if self._request.method == "HEAD" or not data:  # an empty chunk would be the end of the body
