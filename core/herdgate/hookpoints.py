@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -62,10 +63,17 @@ class Ledger:
         log.error("%s", fault, exc_info=fault.__cause__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An answer that must be waited for."""
+
+    awaitable: Awaitable[Any]
+
+
 class Point:
     """What all kinds have in common: the implementations and how one of them is asked."""
 
-    __slots__ = ("_expects", "_has_async", "hook", "impls", "info", "ledger")
+    __slots__ = ("_expects", "hook", "impls", "info", "ledger")
 
     def __init__(self, hook: str, impls: Sequence[Impl], ledger: Ledger) -> None:
         self.hook = hook
@@ -73,19 +81,12 @@ class Point:
         self.info: HookInfo = INFO[hook]
         self.ledger = ledger
         self._expects = None if object in self.info.expects else self.info.expects
-        self._has_async = any(impl.is_async for impl in self.impls)
 
     def __bool__(self) -> bool:
         return bool(self.impls)
 
-    def _until(self) -> float:
-        """When this phase must be over, on the loop's clock. Only asked for if something can be waited for."""
-        return asyncio.get_running_loop().time() + self.info.deadline if self._has_async else 0.0
-
-    def _fault(self, impl: Impl, error: Exception) -> PluginFault:
-        late = isinstance(error, TimeoutError) and impl.is_async
-        why = f"no answer within {self.info.deadline:g} s" if late else f"{type(error).__name__}: {error}"
-        fault = PluginFault(impl.plugin, self.hook, why)
+    def _fault(self, impl: Impl, error: Exception, why: str = "") -> PluginFault:
+        fault = PluginFault(impl.plugin, self.hook, why or f"{type(error).__name__}: {error}")
         fault.__cause__ = error
         self.ledger.record(fault)
         return fault
@@ -104,14 +105,34 @@ class Point:
         except Exception as error:
             raise self._fault(impl, error) from error
 
-    async def _wait(self, impl: Impl, args: tuple[Any, ...], until: float) -> Any:
+    def _begin(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        """Like `_ask`, but what is to be awaited comes back as _Pending: a plain `def` may return an awaitable, too.
+
+        A plugin that can nearly always answer at once thus costs no timer on the hot path.
+        """
         try:
-            async with asyncio.timeout_at(until):
-                return self._checked(await impl.call(*args))
+            result = impl.call(*args)
+            if isawaitable(result):
+                return _Pending(result)
+            return self._checked(result)
         except self.info.raises:
             raise
         except Exception as error:
             raise self._fault(impl, error) from error
+
+    async def _settle(self, impl: Impl, pending: _Pending, until: float) -> Any:
+        try:
+            async with asyncio.timeout_at(until) as deadline:
+                return self._checked(await pending.awaitable)
+        except self.info.raises:
+            raise
+        except Exception as error:
+            late = f"no answer within {self.info.deadline:g} s" if deadline.expired() else ""
+            raise self._fault(impl, error, late) from error
+
+    def _deadline(self) -> float:
+        """When a phase that begins to wait now must be over, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self.info.deadline
 
 
 class First(Point, Generic[P, R]):
@@ -135,11 +156,15 @@ class FirstAsync(Point, Generic[P, R]):
 
     async def __call__(self, *args: P.args, **_: P.kwargs) -> R | None:
         """The first answer, None if nobody has one. Raises PluginFault."""
-        until = self._until()
+        until: float | None = None
         for impl in self.impls:
-            answer: R | None = await self._wait(impl, args, until) if impl.is_async else self._ask(impl, args)
+            answer = self._begin(impl, args)
+            if answer.__class__ is _Pending:
+                until = until or self._deadline()
+                answer = await self._settle(impl, answer, until)
             if answer is not None:
-                return answer
+                found: R = answer
+                return found
         return None
 
 
@@ -174,12 +199,13 @@ class Chain(Point, Generic[R]):
     async def __call__(self, *args: Any) -> R:
         """What the last plugin left. Raises PluginFault, unless the plugin is advisory."""
         value: R = args[-1]
-        before = args[:-1]
-        until = self._until()
+        until: float | None = None
         for impl in self.impls:
             try:
-                passed = (*before, value)
-                answer = await self._wait(impl, passed, until) if impl.is_async else self._ask(impl, passed)
+                answer = self._begin(impl, (*args[:-1], value))
+                if answer.__class__ is _Pending:
+                    until = until or self._deadline()
+                    answer = await self._settle(impl, answer, until)
                 value = self._taken(impl, value, answer)
             except PluginFault:
                 if not impl.advisory:
@@ -211,24 +237,26 @@ class Guard(Point):
 
     async def __call__(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Allow | Deny]:
         """One verdict per resource."""
-        until = self._until()
         said: list[list[tuple[str, Verdict]]] = [[] for _ in resources]
+        until: float | None = None
         for impl in self.impls:
-            for verdicts, verdict in zip(
-                said, await self._verdicts(impl, (identity, action, resources), until), strict=True
-            ):
-                verdicts.append((impl.plugin, verdict))
-        return [overall(verdicts) for verdicts in said]
+            try:
+                answer = self._begin(impl, (identity, action, resources))
+                if answer.__class__ is _Pending:
+                    until = until or self._deadline()
+                    answer = await self._settle(impl, answer, until)
+                verdicts = self._spread(impl, answer, len(resources))
+            except PluginFault as fault:
+                verdicts = [Deny(str(fault))] * len(resources)
+            for heard, verdict in zip(said, verdicts, strict=True):
+                heard.append((impl.plugin, verdict))
+        return [overall(heard) for heard in said]
 
-    async def _verdicts(self, impl: Impl, args: tuple[Any, ...], until: float) -> list[Verdict]:
-        count = len(args[-1])
+    def _spread(self, impl: Impl, answer: Any, count: int) -> list[Verdict]:
         try:
-            answer = await self._wait(impl, args, until) if impl.is_async else self._ask(impl, args)
             return spread(answer, count)
-        except PluginFault as fault:
-            return [Deny(str(fault))] * count
         except TypeError as error:
-            return [Deny(str(self._fault(impl, error)))] * count
+            raise self._fault(impl, error) from error
 
 
 class Contexts(Point):
@@ -245,13 +273,14 @@ class Contexts(Point):
 
         Raises PluginFault, unless the plugin declared itself advisory where its hook allows that.
         """
-        until = asyncio.get_running_loop().time() + self.info.deadline if self.impls else 0.0
+        until: float | None = None
         for impl in self.impls:
             try:
                 answer = self._ask(impl, args)
                 if isinstance(answer, Refusal | Skip):
                     return answer
                 if answer is not None:
+                    until = until or self._deadline()
                     await self._enter_one(stack, impl, answer, until)
             except PluginFault:
                 if not impl.advisory:
@@ -262,10 +291,13 @@ class Contexts(Point):
         self, stack: AsyncExitStack, impl: Impl, manager: AbstractAsyncContextManager[None], until: float
     ) -> None:
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(until) as deadline:
                 await manager.__aenter__()
+        except self.info.raises:
+            raise
         except Exception as error:
-            raise self._fault(impl, error) from error
+            late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
+            raise self._fault(impl, error, late) from error
         stack.push_async_exit(_Leave(self, impl, manager))
 
     def left_badly(self, impl: Impl, error: Exception) -> None:
@@ -314,15 +346,11 @@ class Notify(Point):
     def __call__(self, spawn: Callable[[Any], object], *args: Any) -> None:
         """Tell everybody; nothing is raised."""
         for impl in self.impls:
-            if impl.is_async:
-                spawn(self._tell(impl, args))
-            else:
-                self._tell_now(impl, args)
+            with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
+                answer = self._begin(impl, args)
+                if answer.__class__ is _Pending:
+                    spawn(self._tell(impl, answer))
 
-    def _tell_now(self, impl: Impl, args: tuple[Any, ...]) -> None:
+    async def _tell(self, impl: Impl, pending: _Pending) -> None:
         with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
-            self._ask(impl, args)
-
-    async def _tell(self, impl: Impl, args: tuple[Any, ...]) -> None:
-        with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
-            await self._wait(impl, args, self._until())
+            await self._settle(impl, pending, self._deadline())

@@ -11,9 +11,11 @@ A plugin is a class. It takes only the arguments it needs, by name:
         def select_candidates(self, candidates):
             return sorted(candidates, key=lambda c: c.model.modified_at, reverse=True)
 
-Plugins are asked in the order in which `plugins.toml` lists them. `async def` is accepted wherever a hook is not
-marked sync. Every phase has a deadline of `PHASE_DEADLINE` seconds for all plugins together, unless the hook says
-otherwise. `CancelledError` means that the client has left: clean up and let it pass.
+Plugins are asked in the order in which `plugins.toml` lists them. Wherever a hook is not marked sync, `async def` is
+accepted, and so is a plain `def` that answers at once most of the time and returns an awaitable when it has to wait.
+Every phase has a deadline of
+`PHASE_DEADLINE` seconds for all plugins together, unless the hook says otherwise. `CancelledError` means that the
+client has left: clean up and let it pass.
 
 This module is the one source of `docs/hooks.md` and of what the loader checks.
 """

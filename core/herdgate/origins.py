@@ -10,6 +10,7 @@ import fnmatch
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 HOST_REFUSED = "this Host is not allowed without an API key"
@@ -34,8 +35,10 @@ class OriginRules:
         self._origins = tuple(origin.lower() for origin in allowed_origins)
         self._hosts = tuple(host.lower() for host in allowed_hosts)
         self._own_name = socket.gethostname().lower()
+        # The same few hosts and origins come with every request.
+        self.problem = lru_cache(maxsize=1024)(self._problem)
 
-    def problem(self, *, host: str | None, origin: str | None) -> str | None:
+    def _problem(self, *, host: str | None, origin: str | None) -> str | None:
         """Why a caller without a key is refused; None if the request may have come from here."""
         if not self._host_allowed(host):
             return HOST_REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 
 from herdgate import checks, local, routed
 from herdgate.answer import Answer
@@ -46,7 +46,8 @@ async def _answer(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> No
     """Every way in which a request can end early comes back here and becomes a reply."""
     exchange = answer.exchange
     try:
-        async with asyncio.timeout(runtime.settings.server.total_deadline):
+        limit = runtime.settings.server.total_deadline
+        async with nullcontext() if limit is None else asyncio.timeout(limit):
             await _treat(answer, runtime, scope)
     except Halt as halt:
         await answer.give(halt.reply, Outcome.FAILED if halt.reply.status >= 500 else Outcome.REFUSED)

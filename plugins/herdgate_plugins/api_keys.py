@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from herdgate import (
@@ -43,6 +43,8 @@ revoked.
 """
 
 AWAY = "keys cannot be checked at the moment, please try again"
+_Answer = Identity | Rejected | Refusal | None
+
 OPEN = Identity("anonymous", models=("*",), anonymous=True)
 
 
@@ -91,8 +93,11 @@ class ApiKeys:
             )
 
     @hookimpl
-    async def authenticate(self, credentials: Credentials) -> Identity | Rejected | Refusal | None:
-        """Who the key belongs to. Before the first key anything goes: client libraries insist on sending some key."""
+    def authenticate(self, credentials: Credentials) -> _Answer | Awaitable[_Answer]:
+        """Who the key belongs to. Before the first key anything goes: client libraries insist on sending some key.
+
+        Only a key that is not known here is waited for.
+        """
         if not self._seen_a_key:
             return OPEN
         if credentials.key is None:
@@ -100,23 +105,22 @@ class ApiKeys:
         secret = credentials.key.get_secret_value()
         if self._admin_hash is not None and hmac.compare_digest(hash_secret(secret), self._admin_hash):
             return Identity("admin", models=("*",), admin=True)
-        found: KeyRecord | Refused | Refusal = self._index.look_up(secret, time.time())
-        if found is Refused.UNKNOWN:
-            found = await self._look_again(secret)
-        if isinstance(found, Refusal):
-            return found
+        found = self._index.look_up(secret, time.time())
+        return self._look_again(secret) if found is Refused.UNKNOWN else self._answer(found)
+
+    def _answer(self, found: KeyRecord | Refused) -> _Answer:
         if isinstance(found, Refused):
             return Rejected(f"the key is {found.value}")
         return _identity(found) if self._age() < TRUSTED else Refusal(AWAY, status=503, retry_after=5)
 
-    async def _look_again(self, secret: str) -> KeyRecord | Refused | Refusal:
+    async def _look_again(self, secret: str) -> _Answer:
         """A key that is not known here may have been made a moment ago, by another process."""
         try:
             await self._sync()
         except StateUnavailable:
             if self._age() > FRESH:
                 return Refusal(AWAY, status=503, retry_after=5)
-        return self._index.look_up(secret, time.time())
+        return self._answer(self._index.look_up(secret, time.time()))
 
     def _age(self) -> float:
         return time.monotonic() - self._synced_at

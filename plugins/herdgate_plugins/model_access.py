@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from herdgate import Action, Allow, Identity, ModelPattern, Resource, Verdict, hookimpl
+from herdgate import Action, Allow, Identity, ModelName, ModelPattern, Resource, Verdict, hookimpl
 
 
 class ModelAccess:
@@ -22,18 +22,15 @@ class ModelAccess:
             return [Allow("an admin key") if identity.admin else None for _ in resources]
         if action is Action.MANAGE:
             return [None for _ in resources]
-        return [_matched(identity.models, resource) for resource in resources]
+        return [_matched(identity.models, resource.model) for resource in resources]
 
 
-def _matched(patterns: tuple[str, ...], resource: Resource) -> Verdict:
-    if resource.model is None:
+@lru_cache(maxsize=65_536)
+def _matched(patterns: tuple[str, ...], model: ModelName | None) -> Verdict:
+    """Pure, and the same few keys ask for the same few models."""
+    if model is None:
         return None
     for pattern in patterns:
-        if _parsed(pattern).matches(resource.model):
+        if ModelPattern.parse(pattern).matches(model):
             return Allow(f"pattern {pattern}")
     return None
-
-
-@lru_cache(maxsize=4096)
-def _parsed(pattern: str) -> ModelPattern:
-    return ModelPattern.parse(pattern)

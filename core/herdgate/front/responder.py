@@ -64,6 +64,8 @@ class SanicResponder:
         if stream.request_body is True and stream.request_bytes > limit:
             raise BodyTooLarge
         stream.request_max_size = limit + 1
+        if stream.request_body is True and len(stream.recv_buffer) >= stream.request_bytes_left:
+            return await self._buffered_body()
         parts: list[bytes] = []
         size = 0
         loop = asyncio.get_running_loop()
@@ -84,6 +86,14 @@ class SanicResponder:
         # Sanic pauses a connection whose request was large, and would not see the caller leave while it is paused.
         self._connection.transport.resume_reading()
         return b"".join(parts)
+
+    async def _buffered_body(self) -> bytes:
+        """The body when all of it has come with the headers, as it mostly has: nothing is waited for, so no timer is
+        needed.
+        """
+        data: bytes = await self._stream.read()
+        await self._stream.read()  # says that this was all
+        return data
 
     async def _settle_unread_body(self) -> None:
         """Before a reply: make the connection reusable if what is left of the body is small, else have it closed."""
