@@ -7,7 +7,7 @@ caller's own request again; what an earlier attempt changed is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, defaul
 from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing, Opening, framing_of
 from herdgate.points import HookPoints
-from herdgate.upstream.client import Upstream, UpstreamFailed, failure_of
+from herdgate.upstream.client import ReplyBody, Upstream, UpstreamFailed, failure_of
 
 ERROR_BODY_LIMIT = 64 * 1024
 """How much of a backend's error body is read, in bytes."""
@@ -54,7 +54,7 @@ class Opened:
     framing: Framing
     opening: bytes
     complete: bool
-    rest: AsyncIterator[bytes]
+    rest: ReplyBody
     scope: AsyncExitStack
 
 
@@ -147,7 +147,7 @@ class Attempts:
         self, attempt: Attempt, upstream: Upstream, response: httpx.Response, deadline: asyncio.Timeout
     ) -> Opened:
         head = Head(response.status_code, response.headers)
-        rest = aiter(response.stream)  # type: ignore[arg-type]  # the transports used here are async
+        rest = ReplyBody(response)
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(head, rest))
         endpoint = self._exchange.endpoint
@@ -166,7 +166,7 @@ class Attempts:
 
 
 async def _read_opening(
-    framing: Framing, rest: AsyncIterator[bytes], deadline: asyncio.Timeout, idle_timeout: float
+    framing: Framing, rest: ReplyBody, deadline: asyncio.Timeout, idle_timeout: float
 ) -> tuple[bytes, int | None]:
     """Read until the opening is complete. Returns what was read and where its first event ends; None if the body has
     ended.
@@ -188,7 +188,7 @@ async def _read_opening(
     return bytes(opening.buffer), None
 
 
-async def _status_failure(head: Head, rest: AsyncIterator[bytes]) -> Failure:
+async def _status_failure(head: Head, rest: ReplyBody) -> Failure:
     """An error status, with what the body says. A body that is slow or broken says nothing, the status still counts."""
     body = bytearray()
     try:

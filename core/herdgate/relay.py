@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import httpx
 
@@ -20,7 +20,8 @@ from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing
 from herdgate.responder import Responder
 from herdgate.surface import Endpoint
-from herdgate.upstream.client import failure_of
+from herdgate.upstream.client import ReplyBody, failure_of
+from herdgate.upstream.stream import BodyStream
 
 TAIL = 16 * 1024
 """How many of the last bytes are kept, at least: enough for the final event of a usual reply."""
@@ -67,12 +68,15 @@ class Relay:
         self.tail.add(first)
         await self._responder.begin(status, headers, first)
 
-    async def run(self, rest: AsyncIterator[bytes], idle_timeout: float) -> Failure | None:
+    async def run(self, body: ReplyBody, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
         try:
-            await self._pull(rest, idle_timeout)
             if self._filters:
-                await self._send(self._filters.finish())
+                await self._pull(body, idle_timeout, self._filters)
+            elif (stream := await body.pushed()) is not None:
+                await self._push(stream, idle_timeout)
+            else:
+                await self._pull(body, idle_timeout, None)
         except httpx.HTTPError as error:
             await self.break_off(BROKE)
             return failure_of(error, Phase.STREAM)
@@ -96,14 +100,33 @@ class Relay:
         await self._send(in_band(self._endpoint, message, tail=bytes(self.tail)))
         await self._responder.end()
 
-    async def _pull(self, rest: AsyncIterator[bytes], idle_timeout: float) -> None:
+    async def _push(self, stream: BodyStream, idle_timeout: float) -> None:
+        """Each read of the backend's socket becomes one write to the caller's, within the same callback of the loop.
+
+        No task wakes up and nothing is copied to be looked at. While the caller does not read, neither does the
+        gateway.
+        """
+        stream.set_idle_timeout(idle_timeout)
+        self._responder.watch_flow(stream.pause, stream.resume)
+        try:
+            await stream.relay(self._pass_on)
+        finally:
+            self._responder.watch_flow(None, None)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._responder.push(data)
+        self.tail.add(data)
+
+    async def _pull(self, body: ReplyBody, idle_timeout: float, filters: Filters | None) -> None:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:
-            async for data in rest:
+            async for data in body:
                 silence.reschedule(None)
-                await self._send(self._filters.feed(data) if self._filters else data)
+                await self._send(filters.feed(data) if filters else data)
                 silence.reschedule(loop.time() + idle_timeout)
+        if filters:
+            await self._send(filters.finish())
 
     async def _send(self, data: bytes) -> None:
         if data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from herdgate.access import Credentials
@@ -32,6 +32,12 @@ class Responder(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send more of it; waits while the caller does not read."""
+
+    def push(self, data: bytes) -> None:
+        """Send more of it without waiting; `watch_flow` tells when to stop pushing."""
+
+    def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
+        """Be told when the caller does not read what was pushed, and when it does again. None ends that."""
 
     async def end(self) -> None:
         """End a begun reply cleanly."""

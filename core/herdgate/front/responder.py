@@ -5,7 +5,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -142,6 +142,16 @@ class SanicResponder:
     async def write(self, data: bytes) -> None:
         """Send more of the body."""
         await self._connection.send(self._framed(data))
+
+    def push(self, data: bytes) -> None:
+        """Send more of the body at once, however much is still unsent; nothing once the caller has left."""
+        transport = self._connection.transport
+        if transport is not None:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
+        """Have the connection report when the caller stops and starts reading."""
+        self._connection.watch_flow(on_full, on_ready)
 
     async def end(self) -> None:
         """End the body."""

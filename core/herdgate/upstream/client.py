@@ -5,11 +5,14 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+
 import httpx
 
 from herdgate.backend import Backend, BackendSettings
 from herdgate.exchange import UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.upstream.stream import BodyStream
 
 USER_AGENT = "herdgate"
 
@@ -34,6 +37,29 @@ def failure_of(error: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> Failu
             return Failure(Kind.TIMEOUT, phase, f"silent for too long: {said}")
         case _:
             return Failure(Kind.BROKEN, phase, f"connection broke: {said}")
+
+
+class ReplyBody:
+    """The body of a backend's reply, from whatever transport it comes; an iterator that may be left and taken up
+    again.
+    """
+
+    __slots__ = ("_pulled", "_stream")
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._stream = response.stream
+        self._pulled: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # async transports only
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pulled
+
+    async def pushed(self) -> BodyStream | None:
+        """The stream itself, for what is still to come, if it can push into a sink. Pulling has then ended."""
+        if not isinstance(self._stream, BodyStream):
+            return None
+        if isinstance(self._pulled, AsyncGenerator):
+            await self._pulled.aclose()
+        return self._stream
 
 
 class Upstream:
