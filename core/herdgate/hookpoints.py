@@ -300,9 +300,9 @@ class Contexts(Point):
             raise self._fault(impl, error, late) from error
         stack.push_async_exit(_Leave(self, impl, manager))
 
-    def left_badly(self, impl: Impl, error: Exception) -> None:
+    def left_badly(self, impl: Impl, error: Exception, why: str) -> None:
         """Record that a plugin's manager failed while it was left."""
-        self._fault(impl, error)
+        self._fault(impl, error, why)
 
 
 class _Leave(AbstractAsyncContextManager[None]):
@@ -316,11 +316,12 @@ class _Leave(AbstractAsyncContextManager[None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        limit = self.point.info.deadline
         try:
-            async with asyncio.timeout(self.point.info.deadline):
+            async with asyncio.timeout(limit) as deadline:
                 await self.manager.__aexit__(None, None, None)
         except Exception as error:
-            self.point.left_badly(self.impl, error)
+            self.point.left_badly(self.impl, error, f"not left within {limit:g} s" if deadline.expired() else "")
 
 
 class Gather(Point, Generic[P, R]):

@@ -1,0 +1,118 @@
+"""Hold one plugin class against the contract in `hooks`, and compile its methods to what the hook points call."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pluggy
+
+from herdgate.hookpoints import Impl
+from herdgate.hooks import API, INFO, PROJECT, Hooks, Kind, signature_of
+from herdgate.pluginsource import Unusable
+
+_ORDERING = ("tryfirst", "trylast", "wrapper", "hookwrapper", "optionalhook")
+_NOT_AWAITED = {Kind.CONTEXTS, Kind.GATHER}
+
+
+def check_class(cls: type) -> None:
+    """Raise Unusable, with all that is wrong, if a class is no plugin for this API."""
+    api = getattr(cls, "herdgate_api", None)
+    if api is None:
+        raise Unusable(f"add the line `herdgate_api = {API}` to class {cls.__name__}: the API it is written for")
+    if api != API:
+        raise Unusable(f"is written for API {api!r}; this Herdgate has API {API}")
+    problems = [
+        f"{cls.__name__}.{name} {problem}"
+        for name, method in inspect.getmembers(cls, callable)
+        for problem in _wrong(cls, name, method)
+    ]
+    if problems:
+        raise Unusable(*problems)
+
+
+def compile_hooks(name: str, instance: object) -> dict[str, Impl]:
+    """The implementations of a checked plugin, by hook. Raises Unusable if there are none."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Hooks)
+    try:
+        manager.register(instance, name=name)
+        manager.check_pending()
+    except Exception as error:  # pluggy looks at every attribute, and a property may raise anything
+        raise Unusable(f"could not be registered: {type(error).__name__}: {error}") from error
+    impls = {}
+    for caller in manager.get_hookcallers(instance) or ():
+        found = caller.get_hookimpls()
+        if len(found) > 1:
+            raise Unusable(f"implements {caller.name} {len(found)} times")
+        impls[caller.name] = Impl(
+            plugin=name,
+            call=_bind(found[0].function, tuple(found[0].argnames), signature_of(caller.name)),
+            is_async=inspect.iscoroutinefunction(found[0].function),
+            advisory=INFO[caller.name].advisory and bool(getattr(instance, "advisory", False)),
+            discloses=bool(getattr(instance, "discloses", False)),
+        )
+    if not impls:
+        raise Unusable(f"class {type(instance).__name__} implements no hook: put @hookimpl on a method named like one")
+    return impls
+
+
+def _wrong(cls: type, name: str, method: Any) -> Iterator[str]:
+    """What is wrong with one method, in words that say what to do."""
+    options = getattr(method, f"{PROJECT}_impl", None)
+    if options is None:
+        if name in INFO:
+            yield "is named like a hook but lacks @hookimpl"
+        return
+    used = [option for option in _ORDERING if options.get(option)]
+    if used:
+        yield f"uses {used[0]}: the order belongs to the operator's plugins.toml alone; write plain @hookimpl"
+    hook = options.get("specname") or name
+    if hook not in INFO:
+        near = difflib.get_close_matches(hook, INFO, n=1)
+        yield f"is for a hook {hook}, which does not exist; " + (
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(INFO)}"
+        )
+        return
+    yield from _wrong_arguments(
+        hook, method, bound=isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
+    )
+    yield from _wrong_kind(hook, method)
+
+
+def _wrong_arguments(hook: str, method: Any, *, bound: bool) -> Iterator[str]:
+    offered = signature_of(hook)
+    arguments = list(inspect.signature(method).parameters.values())
+    needed = [
+        argument.name
+        for argument in (arguments if bound else arguments[1:])
+        if argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
+    ]
+    wrong = [argument for argument in needed if argument not in offered]
+    if wrong:
+        yield f"asks for {', '.join(wrong)}; {hook} offers {', '.join(offered)}"
+
+
+def _wrong_kind(hook: str, method: Any) -> Iterator[str]:
+    if inspect.isasyncgenfunction(method) or inspect.isgeneratorfunction(method):
+        contexts = INFO[hook].kind is Kind.CONTEXTS
+        yield "is a generator: " + ("put @asynccontextmanager under @hookimpl" if contexts else "return, do not yield")
+    if not inspect.iscoroutinefunction(method):
+        return
+    if INFO[hook].kind in _NOT_AWAITED:
+        yield "is async: use def, or def with @asynccontextmanager"
+    elif INFO[hook].sync:
+        yield f"is async, but {hook} is a sync hook: use def"
+
+
+def _bind(function: Callable[..., Any], wanted: tuple[str, ...], offered: tuple[str, ...]) -> Callable[..., Any]:
+    """The method as a callable that takes all of the hook's arguments in the hook's order."""
+    if wanted == offered:
+        return function
+    places = [offered.index(argument) for argument in wanted]
+    if len(places) == 1:
+        only = places[0]
+        return lambda *args: function(args[only])
+    return lambda *args: function(*[args[place] for place in places])
