@@ -153,7 +153,10 @@ class Attempts:
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
         opening, end = await _read_opening(framing, rest, deadline, upstream.settings.idle_timeout)
-        self._inspect(head, opening if end is None else opening[:end])
+        if end is None:
+            self._inspect(head, opening)
+        elif framing is not Framing.WHOLE:  # of a reply too long to be held nobody can tell anything yet
+            self._inspect(head, opening[:end])
         return Opened(attempt, upstream, head, framing, opening, end is None, rest, AsyncExitStack())
 
     def _inspect(self, head: Head, event: bytes) -> None:

@@ -6,6 +6,7 @@ Each backend has a poller of its own, so that a slow or dead one delays nobody. 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
 import time
@@ -89,7 +90,8 @@ class Discovery:
     @property
     def upstreams(self) -> list[Upstream]:
         """All upstreams in configured order."""
-        return [self._watched[backend.name].upstream for backend in self._order]
+        watched = (self._watched.get(backend.name) for backend in self._order)
+        return [each.upstream for each in watched if each is not None]  # one may be on its way out
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -117,13 +119,16 @@ class Discovery:
         for plugin, source in self._sources:
             try:
                 answer = source.list()
-                if asyncio.iscoroutine(answer):
+                if inspect.isawaitable(answer):
                     async with asyncio.timeout(POLL_DEADLINE):
                         answer = await answer
                 for settings in answer:
+                    if not isinstance(settings, BackendSettings):
+                        raise TypeError(f"its source listed {type(settings).__name__}, not BackendSettings")
                     listed.setdefault(settings.name, settings)
             except Exception as error:
-                fault = PluginFault(plugin, "backend_sources", f"{type(error).__name__}: {error}")
+                late = f"no list of backends within {POLL_DEADLINE:g} s" if isinstance(error, TimeoutError) else ""
+                fault = PluginFault(plugin, "backend_sources", late or f"{type(error).__name__}: {error}")
                 fault.__cause__ = error
                 self._points.ledger.record(fault)
                 if strict:
@@ -134,7 +139,10 @@ class Discovery:
     async def _follow_sources(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await self._adopt(await self._listed())
+            try:
+                await self._adopt(await self._listed())
+            except Exception:  # a certificate file that is gone, say: the other backends go on
+                log.exception("the list of backends cannot be taken over")
             self._rebuild()  # a backend may have been silent for long enough to leave the listings
 
     async def _adopt(self, listed: Sequence[BackendSettings] | None) -> None:

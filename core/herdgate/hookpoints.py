@@ -92,10 +92,20 @@ class Point:
         return fault
 
     def _checked(self, result: Any) -> Any:
-        if result is None or self._expects is None or isinstance(result, self._expects):
+        if result is None or self._expects is None:
             return result
-        names = ", ".join(expected.__name__ for expected in self._expects)
-        raise TypeError(f"returned {type(result).__name__}, but {self.hook} may return {names} or None")
+        if not isinstance(result, self._expects):
+            names = ", ".join(expected.__name__ for expected in self._expects)
+            raise TypeError(f"returned {type(result).__name__}, but {self.hook} may return {names} or None")
+        if self.info.items is not object:
+            self._check_items(result)
+        return result
+
+    def _check_items(self, result: Any) -> None:
+        wanted = self.info.items
+        for item in result:
+            if not isinstance(item, wanted):
+                raise TypeError(f"returned {type(item).__name__} among its {wanted.__name__} objects")
 
     def _ask(self, impl: Impl, args: tuple[Any, ...]) -> Any:
         try:

@@ -13,9 +13,8 @@ A plugin is a class. It takes only the arguments it needs, by name:
 
 Plugins are asked in the order in which `plugins.toml` lists them. Wherever a hook is not marked sync, `async def` is
 accepted, and so is a plain `def` that answers at once most of the time and returns an awaitable when it has to wait.
-Every phase has a deadline of
-`PHASE_DEADLINE` seconds for all plugins together, unless the hook says otherwise. `CancelledError` means that the
-client has left: clean up and let it pass.
+Every phase has a deadline of `PHASE_DEADLINE` seconds for all plugins together, unless the hook says otherwise.
+`CancelledError` means that the client has left: clean up and let it pass.
 
 This module is the one source of `docs/hooks.md` and of what the loader checks.
 """
@@ -89,8 +88,9 @@ class BackendSource(Protocol):
 class HookInfo:
     """What the loader and the calling code know about a hook.
 
-    `expects` are the types a result may have beside None; object means any. `raises` are exceptions that an
-    implementation may use to speak of the backend: they are no faults of the plugin.
+    `expects` are the types a result may have beside None; object means any. `items` is what a returned list must
+    hold. `raises` are exceptions that an implementation may use to speak of the backend: they are no faults of the
+    plugin.
     """
 
     kind: Kind
@@ -99,6 +99,7 @@ class HookInfo:
     sync: bool = False
     advisory: bool = False
     deadline: float = PHASE_DEADLINE
+    items: type = object
     raises: tuple[type[Exception], ...] = ()
 
 
@@ -182,6 +183,7 @@ class Hooks:
             (list, tuple),
             on_fault="that backend keeps its last list",
             deadline=POLL_DEADLINE,
+            items=ModelEntry,
             raises=(httpx.HTTPError, ValueError, TimeoutError),
         )
     )
@@ -207,7 +209,7 @@ class Hooks:
                     return [ModelEntry.from_tags({"name": reply.text.strip()})]
         """
 
-    @_hook(HookInfo(Kind.CHAIN, (list, tuple), on_fault="the last good list is kept", sync=True))
+    @_hook(HookInfo(Kind.CHAIN, (list, tuple), on_fault="the last good list is kept", sync=True, items=ModelEntry))
     def shape_catalogue(self, backend: Backend, entries: Sequence[ModelEntry]) -> Sequence[ModelEntry] | None:
         """Hide or change models before they enter the catalogue. A hidden model is unknown to every caller.
 
@@ -468,7 +470,14 @@ class Hooks:
                         return Failure(Kind.EMPTY, Phase.OPENING, "the model said nothing")
         """
 
-    @_hook(HookInfo(Kind.FILTERS, (object,), on_fault="the stream ends with an in-band error", sync=True))
+    @_hook(
+        HookInfo(
+            Kind.FILTERS,
+            (object,),
+            on_fault="before the first byte: 503; later: the stream ends with an in-band error",
+            sync=True,
+        )
+    )
     def filter_stream(self, exchange: Exchange, head: Head) -> StreamFilter | None:
         """Put a filter into the body of a reply.
 
@@ -501,7 +510,8 @@ class Hooks:
         """Learn how a request ended.
 
         When: exactly once per request, whatever happened to it, a client that left included.
-        Returns: nothing.
+        Returns: nothing that anybody looks at.
+        None: the usual answer.
 
         Example::
 

@@ -38,12 +38,13 @@ def framing_of(head: Head, *, may_stream: bool) -> Framing:
 class Opening:
     """Collects bytes until the opening is complete. No I/O."""
 
-    __slots__ = ("_searched", "buffer", "framing")
+    __slots__ = ("_event_start", "_searched", "buffer", "framing")
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
         self.buffer = bytearray()
         self._searched = 0
+        self._event_start = 0
 
     def feed(self, data: bytes) -> int | None:
         """Take more bytes. Returns where the first event ends, or None if more is needed."""
@@ -64,11 +65,12 @@ class Opening:
 
     def _event_end(self) -> int | None:
         """The end of the first event that has data: comments alone, as some proxies send them, say nothing yet."""
-        start = 0
-        for blank in _BLANK_LINE.finditer(self.buffer):
-            if any(line.startswith(b"data") for line in self.buffer[start : blank.start()].splitlines()):
+        unseen = max(self._event_start, self._searched - len(b"\r\n\r"))
+        for blank in _BLANK_LINE.finditer(self.buffer, unseen):
+            event = self.buffer[self._event_start : blank.start()]
+            if any(line.startswith(b"data:") for line in event.splitlines()):
                 return blank.end()
-            start = blank.end()
+            self._event_start = blank.end()
         return None
 
     def overlong(self) -> Failure | None:
@@ -78,7 +80,13 @@ class Opening:
         return Failure(Kind.MALFORMED, Phase.OPENING, f"no end of the first event within {EVENT_LIMIT} bytes")
 
     def ended(self) -> Failure | None:
-        """The body has ended: is there anything in it?"""
-        if self.buffer.strip():
-            return None
-        return Failure(Kind.EMPTY, Phase.OPENING, "a success status with an empty body")
+        """The body has ended before the opening was complete: is it a reply all the same?
+
+        A last line of NDJSON may lack its end. An SSE event without the blank line after it does not count, by the
+        standard.
+        """
+        if not self.buffer.strip():
+            return Failure(Kind.EMPTY, Phase.OPENING, "a success status with an empty body")
+        if self.framing is Framing.SSE:
+            return Failure(Kind.BROKEN, Phase.OPENING, "the stream ended before its first event was complete")
+        return None

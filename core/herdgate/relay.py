@@ -62,6 +62,14 @@ class Relay:
         self._responder = responder
         self._filters = filters
         self.tail = Tail()
+        self._received = Tail() if filters else self.tail
+
+    def take(self, data: bytes) -> bytes:
+        """What is to be sent for these bytes of the backend. Raises PluginFault."""
+        if self._filters is None:
+            return data
+        self._received.add(data)
+        return self._filters.feed(data)
 
     async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Commit: status, headers and the first bytes go to the caller in one packet."""
@@ -71,12 +79,11 @@ class Relay:
     async def run(self, body: ReplyBody, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
         try:
-            if self._filters:
-                await self._pull(body, idle_timeout, self._filters)
-            elif (stream := await body.pushed()) is not None:
+            stream = None if self._filters else await body.pushed()
+            if stream is not None:
                 await self._push(stream, idle_timeout)
             else:
-                await self._pull(body, idle_timeout, None)
+                await self._pull(body, idle_timeout)
         except httpx.HTTPError as error:
             await self.break_off(BROKE)
             return failure_of(error, Phase.STREAM)
@@ -117,16 +124,16 @@ class Relay:
         self._responder.push(data)
         self.tail.add(data)
 
-    async def _pull(self, body: ReplyBody, idle_timeout: float, filters: Filters | None) -> None:
+    async def _pull(self, body: ReplyBody, idle_timeout: float) -> None:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:
             async for data in body:
                 silence.reschedule(None)
-                await self._send(filters.feed(data) if filters else data)
+                await self._send(self.take(data))
                 silence.reschedule(loop.time() + idle_timeout)
-        if filters:
-            await self._send(filters.finish())
+        if self._filters:
+            await self._send(self._filters.finish())
 
     async def _send(self, data: bytes) -> None:
         if data:
@@ -136,12 +143,14 @@ class Relay:
     def _complete(self) -> bool:
         """An SSE stream must have had its terminal event: Ollama swallows errors that happen inside of one.
 
-        An NDJSON stream may end without `done`, which is no error (Ollama stops so after many repeats of one token).
+        What counts is what the backend sent, whatever filters made of it; and a model may well say "data: [DONE]", but
+        never at the start of a line. An NDJSON stream may end without `done`, which is no error (Ollama stops so after
+        many repeats of one token).
         """
         if self._framing is not Framing.SSE or not self._endpoint.terminals:
             return True
-        tail = bytes(self.tail)
-        return any(terminal in tail for terminal in self._endpoint.terminals)
+        tail = b"\n" + bytes(self._received)
+        return any(b"\n" + terminal in tail for terminal in self._endpoint.terminals)
 
 
 def reply_headers(head: Head, framing: Framing) -> dict[str, str]:

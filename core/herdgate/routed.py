@@ -155,7 +155,7 @@ async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -
 
 async def _send_stream(answer: Answer, endpoint: Endpoint, opened: Opened, filters: Filters | None) -> Failure | None:
     relay = Relay(endpoint, opened.framing, answer.responder, filters)
-    first = filters.feed(opened.opening) if filters else opened.opening
+    first = relay.take(opened.opening)
     answer.commit(opened.head.status, relay)
     await relay.begin(
         opened.head.status, with_backend(reply_headers(opened.head, opened.framing), answer.exchange), first
