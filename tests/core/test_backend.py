@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import trustme
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from ollama import ListResponse
 from openai.types import Model as OpenAIModel
@@ -188,6 +189,7 @@ class TestModelEntry:
         assert {Candidate(backend, entry)} == {Candidate(backend, ModelEntry.from_tags(dict(FULL)))}
         assert Candidate(backend, entry) != Candidate(backend, entry, gone=True)
 
+    @hypothesis_settings(deadline=None)
     @given(
         st.fixed_dictionaries(
             {"name": st.just("m1:8b")},
@@ -218,6 +220,7 @@ class TestModelEntry:
         for key, kind in {"remote_host": str, "remote_model": str, "capabilities": list}.items():
             assert isinstance(entry.as_tags().get(key, kind()), kind)
 
+    @hypothesis_settings(deadline=None)
     @given(st.text("0123456789-:.TZ+ tz", max_size=30) | st.datetimes().map(lambda time: time.isoformat() + "Z"))
     def test_a_time_that_clients_could_not_read_counts_as_unknown(self, written: str) -> None:
         entry = ModelEntry.from_tags({"name": "m", "modified_at": written})

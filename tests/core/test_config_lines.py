@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tomlkit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herdgate.config.tomllines import lines_of
@@ -28,12 +28,14 @@ def paths_of(value: Any, path: tuple[int | str, ...] = ()) -> set[tuple[int | st
     return here.union(*(paths_of(item, (*path, key)) for key, item in items))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_KEYS, _VALUES, max_size=5))
 def test_every_path_of_a_document_has_a_line_and_nothing_else_has(document: dict[str, Any]) -> None:
     text = tomlkit.dumps(document)
     assert lines_of(text).keys() == paths_of(tomllib.loads(text))
 
 
+@settings(deadline=None)
 @given(tables=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=8), crlf=st.booleans())
 def test_lines_are_those_on_which_each_table_was_written(tables: list[tuple[str, int]], crlf: bool) -> None:
     lines: list[str] = []

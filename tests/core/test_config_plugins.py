@@ -152,5 +152,18 @@ def test_a_plugins_secret_is_in_no_message(tmp_path: Path, toml: str) -> None:
     assert "s3kr1t" not in "\n".join(problems)
 
 
+class Tree(BaseModel):
+    depth: int = 0
+    below: list["Tree"] = []
+
+
+def test_a_model_that_contains_itself_is_no_trouble(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "[[plugin]]\nuse = 'own'\nbelow = [{ below = [{ depth = 'x' }] }]").plugins
+    with pytest.raises(ValidationError) as caught:
+        Tree.model_validate(entry.settings)
+    (problem,) = settings_problems(caught.value, entry, Tree)
+    assert 'below[0].below[0].depth: found "x"' in str(problem)
+
+
 def test_an_entry_does_not_show_its_settings(tmp_path: Path) -> None:
     assert "s3kr1t" not in repr(read(tmp_path, "[[plugin]]\nuse = 'own'\npassword = 's3kr1t'"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herdgate.config import ConfigError, describe, load
@@ -108,6 +108,7 @@ _FILES = st.tuples(st.lists(_BACKENDS, max_size=3), _URLS | st.none(), st.boolea
 )
 
 
+@settings(max_examples=400, deadline=None)
 @given(environ=_VARIABLES, dotenv=_VARIABLES, toml=_FILES | st.none())
 def test_no_secret_comes_out(environ: dict[str, str], dotenv: dict[str, str], toml: str | None) -> None:
     with TemporaryDirectory() as name:
@@ -116,9 +117,9 @@ def test_no_secret_comes_out(environ: dict[str, str], dotenv: dict[str, str], to
         if toml is not None:
             (directory / "plugins.toml").write_text(toml)
         try:
-            settings = load({}, {"HOME": "/home/op", **environ}, directory)
+            loaded = load({}, {"HOME": "/home/op", **environ}, directory)
         except ConfigError as error:
             said = "".join(traceback.format_exception(error)) + repr(error) + repr(error.problems)
         else:
-            said = repr(settings) + str(describe(settings)) + str(settings.notices) + str(settings.origins)
+            said = repr(loaded) + str(describe(loaded)) + str(loaded.notices) + str(loaded.origins)
     assert SECRET not in said

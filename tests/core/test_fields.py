@@ -1,7 +1,7 @@
 from typing import Annotated
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -66,6 +66,7 @@ def test_what_is_no_duration_is_refused(written: object) -> None:
         parse_duration(written)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["ms", "s", "m", "h", "d"]))
 def test_every_unit_scales_its_number(number: int, unit: str) -> None:
     assert parse_duration(f"{number}{unit}") == pytest.approx(number * parse_duration(f"1{unit}"))

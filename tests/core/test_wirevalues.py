@@ -1,6 +1,6 @@
 import httpx
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -59,6 +59,7 @@ def test_a_bad_address_is_refused_with_its_reason_and_never_repeated(written: st
     assert SECRET not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text("abz019.-_:[]/%~ @?#\\éhtps", max_size=30))
 @example("a.b:1/x")
 def test_every_accepted_address_is_one_for_the_http_client_too(rest: str) -> None:

@@ -19,8 +19,8 @@ Location = tuple[int | str, ...]
 MASK = "********"
 
 _SECRET_NAME = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
-# An address that certainly holds no user, password or query: only such a one is repeated in a message.
-_HARMLESS_URL = re.compile(r"(?:[a-z][a-z0-9+.-]{0,15}://)?[\w.-]*(?::\d{0,6})?(?:/[\w./~-]*)?", re.ASCII)
+# A scheme, a host, a port: only such an address is repeated in a message. Even a path may be a secret (/u/TOKEN).
+_HARMLESS_URL = re.compile(r"(?:[a-z][a-z0-9+.-]{0,15}://)?[\w.-]*(?::\d{0,6})?/?", re.ASCII)
 _LONGEST_SHOWN = 80
 _NOT_SHOWN = "a value that is not shown because it may hold a secret"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.resources
 import io
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from herdgate.config.problems import ConfigError, Location, Problem, suggestion
+from herdgate.config.problems import ConfigError, Location, Problem
 from herdgate.config.schema import KNOWN_VARIABLES, SECTIONS
 from herdgate.config.tomllines import lines_of
 
@@ -103,7 +104,9 @@ def _advice(name: str) -> str:
         for candidate in (key, key.removeprefix(f"{section}_")):
             if candidate in model.model_fields:
                 return f"set {candidate} in the table [{section}] of plugins.toml"
-    return suggestion(name, KNOWN_VARIABLES).replace("accepted: ", "there are ")
+    words = {known.partition("_")[2]: known for known in KNOWN_VARIABLES}  # a common prefix would make all alike
+    near = difflib.get_close_matches(name.partition("_")[2], words, n=1)
+    return f"did you mean {words[near[0]]}?" if near else f"there are {', '.join(sorted(KNOWN_VARIABLES))}"
 
 
 @dataclass(frozen=True, slots=True)
