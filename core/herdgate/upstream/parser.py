@@ -83,6 +83,10 @@ class _Events:
         self.head_complete = False
         self.message_complete = False
 
+    def on_message_begin(self) -> None:
+        if self.message_complete:  # else llhttp reads on and a second response becomes part of the first
+            raise ValueError("another response behind the end of this one")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.head_complete:  # later ones are trailers, which nobody upstream of a relay can use
             self.headers.append((name, value.strip(b" \t")))

@@ -87,13 +87,21 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
             return None
 
     async def _open(self, origin: Origin, seconds: float | None) -> Connection:
+        self._refuse_if_closed(origin)
         tls = None
         if origin.scheme == "https":
             tls = self._tls or await asyncio.to_thread(tls_context)
         connection = Connection(origin, asyncio.get_running_loop(), self._pool.put, self._pool.forget)
         await connect(connection, tls, seconds)
         self._pool.add(connection)
+        self._refuse_if_closed(origin, connection)  # aclose may have come meanwhile
         return connection
+
+    def _refuse_if_closed(self, origin: Origin, connection: Connection | None = None) -> None:
+        if self._pool.closed:
+            if connection is not None:
+                connection.abort()
+            raise httpx.ConnectError(f"no connection to {origin}: the transport is closed")
 
     async def _exchange(
         self, connection: Connection, request: OutgoingRequest, timeout: dict[str, Any]
