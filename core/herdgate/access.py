@@ -97,11 +97,17 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`admit`: not now. `retry_after` (seconds) becomes the reply's `Retry-After`."""
+    """`admit`: not now. `retry_after` (seconds) becomes the reply's `Retry-After`; the caller reads the reason."""
 
     reason: str
     status: int = 429
     retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:
+            raise ValueError(f"{self.status} refuses nothing: the status of a Refusal is 4xx or 5xx")
+        if self.retry_after is not None and not 0 <= self.retry_after < float("inf"):
+            raise ValueError(f"nobody can wait for {self.retry_after} seconds")
 
 
 Verdict = Allow | Deny | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -14,6 +15,8 @@ from herdgate.points import HookPoints
 from herdgate.responder import Responder
 from herdgate.surface import Endpoint
 
+audit = logging.getLogger("herdgate.audit")
+
 
 async def authenticated(exchange: Exchange, responder: Responder, points: HookPoints, origins: OriginRules) -> Identity:
     """Who sends this request. Ends it with 401 if nobody knows, with 403 if a web page may have made a browser send
@@ -21,6 +24,8 @@ async def authenticated(exchange: Exchange, responder: Responder, points: HookPo
     """
     said = await points.authenticate(exchange, responder.credentials)
     if said is None or isinstance(said, Rejected):
+        reason = said.reason if said else "no plugin knows this caller"
+        audit.info("rejected request=%s client=%s path=%s: %s", exchange.id, exchange.client, exchange.path, reason)
         raise Halt(unauthorized(exchange.family, request_id=exchange.id))
     if isinstance(said, Refusal):
         raise refused(exchange, said)

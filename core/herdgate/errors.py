@@ -17,13 +17,31 @@ DENIED = "access to this model is not allowed"
 JSON = "application/json"
 
 
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+: [^\r\n\0]*")
+_NOT_TO_BE_GIVEN = frozenset({"connection", "content-length", "date", "transfer-encoding", "x-request-id"})
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply. Header names are lower-case; `content-length` and the request id are added when it is sent."""
+    """A complete reply. Header names end up in lower case; length, date and request id are added when it is sent.
+
+    Raises TypeError or ValueError for what could not be sent, so that whoever makes such a reply is the one who fails.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, bytes):
+            raise TypeError(f"the body of a reply is bytes, not {type(self.body).__name__}")
+        if not 200 <= self.status <= 599:
+            raise ValueError(f"{self.status} is not the status of a final reply")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        for name, value in headers.items():
+            if name in _NOT_TO_BE_GIVEN or not _HEADER.fullmatch(f"{name}: {value}"):
+                raise ValueError(f"a reply cannot have the header {name!r} with this value")
+        object.__setattr__(self, "headers", headers)
 
 
 class Halt(Exception):  # noqa: N818 - it ends a request with a reply, which need not be an error
@@ -106,7 +124,13 @@ def in_band(endpoint: Endpoint, message: str, *, tail: bytes = b"") -> bytes:
     return opening + b"data: " + dump(error) + b"\n\n"
 
 
-_INSIDE = re.compile(r"""(?:[a-z][a-z0-9+.-]*://|(?<![\w.])/(?=[\w.-]+/))[^\s"'<>,;)\]}]*""", re.IGNORECASE)
+_INSIDE = re.compile(
+    r"""
+    (?: [a-z][a-z0-9+.-]*:// | (?<![\w.]) (?: /(?=[\w.-]+/) | [a-z]:\\ ) ) [^\s"'<>,;)\]}]*  # URLs, absolute paths
+    | (?<![\w.]) (?: \d{1,3}(?:\.\d{1,3}){3} | \[[0-9a-f:.]*:[0-9a-f:.]*\] ) (?::\d+)? (?![\w.]*\w)  # IP addresses
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 _MESSAGE_LIMIT = 2000
 
 

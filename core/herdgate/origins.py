@@ -6,12 +6,11 @@ those of Ollama: its accepted hosts on a loopback listener, its default origins.
 
 from __future__ import annotations
 
-import fnmatch
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 HOST_REFUSED = "this Host is not allowed without an API key"
 ORIGIN_REFUSED = "this Origin is not allowed without an API key"
@@ -32,8 +31,8 @@ class OriginRules:
     """`allowed_origins` and `allowed_hosts` may hold `*` as a wildcard inside an entry."""
 
     def __init__(self, allowed_origins: Sequence[str], allowed_hosts: Sequence[str]) -> None:
-        self._origins = tuple(origin.lower() for origin in allowed_origins)
-        self._hosts = tuple(host.lower() for host in allowed_hosts)
+        self._origins = _matcher(allowed_origins)
+        self._hosts = _matcher(allowed_hosts)
         self._own_name = socket.gethostname().lower()
         # The same few hosts and origins come with every request.
         self.problem = lru_cache(maxsize=1024)(self._problem)
@@ -70,22 +69,28 @@ class OriginRules:
 
     def origin_allowed(self, origin: str, host: str | None) -> bool:
         """Same origin as `Host`, or on the list."""
-        lowered = origin.lower()
-        if host and urlsplit(lowered).netloc == host.lower():
+        scheme, _, place = origin.lower().partition("://")
+        if host and scheme in {"http", "https"} and place == host.lower():
             return True
-        return any(fnmatch.fnmatchcase(lowered, allowed) for allowed in self._origins)
+        return self._origins.fullmatch(origin) is not None
 
     def _host_allowed(self, host: str | None) -> bool:
         name = _without_port(host or "").lower().rstrip(".")
         if name in {"", "localhost", self._own_name} or name.endswith(_LOCAL_SUFFIXES):
             return True
-        if any(fnmatch.fnmatchcase(name, allowed) for allowed in self._hosts):
+        if self._hosts.fullmatch(name):
             return True
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
         return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def _matcher(allowed: Sequence[str]) -> re.Pattern[str]:
+    """Matches what one of these entries allows; `*` stands for any visible characters."""
+    entries = (re.escape(entry).replace(r"\*", "[!-~]*") for entry in allowed)
+    return re.compile("|".join(entries) or "(?!)", re.IGNORECASE | re.ASCII)
 
 
 def _without_port(host: str) -> str:

@@ -58,7 +58,9 @@ class ApiKeys:
         self._index = KeyIndex(())
         self._version = -1
         self._synced_at = float("-inf")
+        self._failed_at = float("-inf")
         self._seen_a_key = False
+        self._may_be_open = False
         self._syncing = asyncio.Lock()
 
     @hookimpl
@@ -78,14 +80,19 @@ class ApiKeys:
             await asyncio.wait([follower])
 
     def _check_exposure(self, app: App) -> None:
-        if self._seen_a_key:
+        """Say who is served. Where the operator lists `anonymous`, that plugin alone says what is open to whom."""
+        listed = "anonymous" in app.plugins
+        self._may_be_open = app.loopback and not listed
+        if listed:
+            log.info("open: the plugin anonymous serves callers without a key (keys are kept in %s)", app.state.place)
+        elif self._seen_a_key:
             log.info("protected: callers need an API key (keys are kept in %s)", app.state.place)
         elif app.loopback:
             log.info(
                 "open: no key was ever made, callers on this machine need none (keys will be kept in %s)",
                 app.state.place,
             )
-        elif "anonymous" not in app.plugins:
+        else:
             raise CannotStart(
                 f"{app.host} can be reached from other machines and there is no API key yet, so anybody could use the "
                 f"backends. Make a key first (proxyctl keys create --name NAME --models '*'), set HERDGATE_ADMIN_KEY, "
@@ -98,7 +105,7 @@ class ApiKeys:
 
         Only a key that is not known here is waited for.
         """
-        if not self._seen_a_key:
+        if self._may_be_open and not self._seen_a_key:
             return OPEN
         if credentials.key is None:
             return None
@@ -126,18 +133,28 @@ class ApiKeys:
         return time.monotonic() - self._synced_at
 
     async def _sync(self) -> None:
-        """Bring the copy in step, once for all who wait. Raises StateUnavailable."""
+        """Bring the copy in step, once for all who wait: if that fails, it fails for all. Raises StateUnavailable."""
         asked_at = time.monotonic()
         async with self._syncing:
             if self._synced_at >= asked_at:
                 return
+            if self._failed_at >= asked_at:
+                raise StateUnavailable("the keys could not be read a moment ago")
             started = time.monotonic()
-            version = await self._store.version()
-            if version != self._version:
-                records = await self._store.list()
-                self._index, self._version = KeyIndex(records), version
-                self._seen_a_key = self._seen_a_key or bool(records)
+            try:
+                await self._read()
+            except StateUnavailable:
+                self._failed_at = time.monotonic()
+                raise
             self._synced_at = started
+
+    async def _read(self) -> None:
+        version = await self._store.version()
+        if version == self._version:
+            return
+        # Asked for by itself: a record that cannot be read is a key that was made, too.
+        self._seen_a_key = self._seen_a_key or await self._store.ever_made()
+        self._index, self._version = KeyIndex(await self._store.list()), version
 
     async def _follow(self) -> None:
         away = False
