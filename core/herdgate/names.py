@@ -215,15 +215,15 @@ def _expression(canonical: str) -> str:
     if canonical == "*":
         return ".*"
     path, _, tag = canonical.rpartition(":")
-    host, namespace, model = path.split("/")
-    return f"{_glob(host, '[^/]')}/{_glob(namespace, '[^/]')}/{_glob(model, '[^/:]')}:{_glob(tag, '[^/:]')}"
+    # No wildcard can cross the colon before the tag: behind its last slash a key has exactly one, and so has this.
+    return "/".join(map(_glob, path.split("/"))) + ":" + _glob(tag)
 
 
-def _glob(part: str, character: str) -> str:
+def _glob(part: str) -> str:
     first, *others = map(re.escape, part.split("*"))
     if not others:
         return first
     # Each text between two stars may be taken at its first occurrence: if that fails, no later one can succeed.
     # The atomic group keeps re from trying them all, which would take exponential time on hostile patterns.
-    middle = "".join(f"(?>{character}*?{text})" for text in others[:-1])
-    return f"{first}{middle}{character}*{others[-1]}"
+    middle = "".join(f"(?>[^/]*?{text})" for text in others[:-1])
+    return f"{first}{middle}[^/]*{others[-1]}"

@@ -168,7 +168,7 @@ def test_both_spellings_of_a_cloud_model_have_the_key_under_which_its_stub_is_li
     assert (name.tag.lower(), name.source) == ("8b", "cloud")
 
 
-@pytest.mark.parametrize("spelling", ["x:cloud", "x:latest-cloud", "x:latest:cloud"])
+@pytest.mark.parametrize("spelling", ["x:cloud", "x:latest-cloud", "x:Latest-Cloud", "x:latest:cloud"])
 def test_a_cloud_model_without_a_tag_of_its_own_is_x_cloud(spelling: str) -> None:
     assert ModelName.parse(spelling).key == "registry.ollama.ai/library/x:cloud"
     assert ModelName.parse(spelling).display == "x:cloud"
@@ -322,6 +322,8 @@ def test_the_cache_is_bounded_and_keeps_no_long_texts() -> None:
         ("gpt*:20b-cloud", "gpt-oss:20b:cloud"),
         ("a*b*c", "aXXbYYc"),
         ("a*b*c", "abbcbc"),
+        ("a*b*b", "abb"),
+        ("*:*b*b", "m:bb"),
     ],
 )
 def test_a_pattern_covers_the_model_however_either_is_spelled(pattern: str, name: str) -> None:
