@@ -62,7 +62,7 @@ def _split_url(text: str) -> tuple[SplitResult, str, str]:
         number = url.port
     except ValueError:  # its message repeats parts of the address
         raise ValueError("it is not a valid URL: check the port and the brackets") from None
-    if number == 0 or url.netloc.endswith(":"):
+    if number == 0:
         raise ValueError(_NO_HOST)
     host = url.netloc if number is None else url.netloc.rpartition(":")[0]
     return url, host, "" if number is None else f":{number}"

@@ -80,7 +80,7 @@ def _with_scheme(text: str) -> str:
     if "://" in text or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?(/.*)?", text):
         return text
     host, slash, path = text.partition("/")
-    has_port = re.search(r":\d+$", host) and not host.endswith("]")
+    has_port = re.search(r":\d+$", host)
     return f"http://{host}{'' if has_port else f':{_OLLAMA_PORT}'}{slash}{path}"
 
 

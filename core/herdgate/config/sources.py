@@ -136,7 +136,7 @@ class TomlFile:
 def read_toml(path: Path, name: str) -> TomlFile:
     """Read a file. Raises ConfigError with its one problem if it is unreadable or no TOML."""
     try:
-        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+        text = path.read_text(encoding="utf-8-sig")
         return TomlFile(name, path, tomllib.loads(text), lines_of(text))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([Problem(name, "", f"cannot be read: {_why(error)}")]) from None
