@@ -107,8 +107,10 @@ class Gateway:
         server, self._server = self._server, None
         self.runtime.draining = True
         server.server.close()
-        await self._drain(server, grace)
-        await self._scope.aclose()
+        try:
+            await self._drain(server, grace)
+        finally:
+            await self._scope.aclose()
 
     async def _drain(self, server: Any, grace: float) -> None:
         loop = asyncio.get_running_loop()
@@ -138,7 +140,7 @@ class Gateway:
         points = HookPoints(plugins)
         state = await _opened_state(settings, scope)
         watch = StateWatch(state)
-        app = _app(settings, points, state)
+        app = app_for(settings, points, state)
         tasks, watching = Tasks(), Tasks()
         scope.push_async_callback(tasks.close, STOP_GRACE)
         scope.push_async_callback(watching.close)
@@ -189,7 +191,8 @@ async def _opened_state(settings: Settings, scope: AsyncExitStack) -> State:
     return state
 
 
-def _app(settings: Settings, points: HookPoints, state: State) -> App:
+def app_for(settings: Settings, points: HookPoints, state: State) -> App:
+    """What plugins may know of a gateway with these settings."""
     admin = settings.admin_key
     return App(
         version=herdgate.__version__,
@@ -201,4 +204,4 @@ def _app(settings: Settings, points: HookPoints, state: State) -> App:
     )
 
 
-__all__ = ["Gateway", "PluginFault", "connect", "listen"]
+__all__ = ["Gateway", "PluginFault", "app_for", "connect", "listen"]

@@ -1,0 +1,23 @@
+"""The command `proxyctl`. Each command is a module of its own, imported when it is asked for."""
+
+import click
+
+import herdgate
+from herdgate.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "serve": ("serve", "Run the gateway."),
+    "demo": ("demo", "Try the gateway with two simulated backends."),
+    "list-models": ("models", "Ask every backend now which models it has."),
+    "probe": ("probe", "Check each backend as routing would reach it."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(herdgate.__version__, prog_name="herdgate", message="%(prog)s %(version)s")
+def main() -> None:
+    """Herdgate: one door to several Ollama servers.
+
+    Settings come from the command line, the environment, .env and plugins.toml; `proxyctl config show` tells which.
+    Exit codes: 0 good, 1 the answer is bad, 2 bad usage or configuration.
+    """

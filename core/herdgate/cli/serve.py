@@ -1,0 +1,34 @@
+"""`proxyctl serve`: the gateway."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from herdgate import logs
+from herdgate.cli.options import config_option, settings_of
+from herdgate.process import serve_alone
+from herdgate.server import listen
+from herdgate.supervisor import Supervisor
+
+
+@click.command(name="serve")
+@config_option
+@click.option("--host", metavar="HOST", help="Address to listen on.")
+@click.option("--port", metavar="PORT", help="Port to listen on; 0 lets the system choose one.")
+@click.option("--workers", metavar="N", help="Processes that serve.")
+@click.pass_context
+def command(ctx: click.Context, config: str | None, host: str | None, port: str | None, workers: str | None) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C.
+
+    Requests in flight then have `drain` seconds to end; a second signal breaks them.
+    """
+    settings = settings_of(config, host=host, port=port, workers=workers)
+    logs.configure(settings)
+    for notice in settings.notices:
+        logging.getLogger("herdgate").warning("%s", notice)
+    with listen(settings.server.host, settings.server.port) as listener:
+        if settings.server.workers == 1:
+            ctx.exit(serve_alone(settings, listener))
+        ctx.exit(Supervisor(settings, listener).run())

@@ -1,0 +1,187 @@
+"""The log of a process: one record per line on stderr, as text for people or as JSON for machines.
+
+What was passed as `extra` to a logging call is part of the line: the request, the caller, the backend, the seconds.
+Secrets are taken out of every line, tracebacks included: those that the settings hold, and whatever looks like a key,
+a bearer token or the password in a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TextIO
+from urllib.parse import quote
+
+import msgspec
+
+from herdgate.config import MASK, Settings
+from herdgate.config.problems import shown
+from herdgate.state.place import RedisPlace, parse_place
+
+_NOISY = ("asyncio", "httpcore", "httpx", "redis", "sanic")
+"""Libraries that report at INFO what is no news here, such as every request of every poll."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SHORTEST_SECRET = 4
+"""Characters below which a secret is more likely to occur by coincidence."""
+_LOOKS_SECRET = re.compile(r"\bhg_[\w-]{16,}|(?<=[Bb]earer )[^\s\"',]+|(?<=://)[^\s/@]+(?=@)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]|\n(?!\Z)")
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send all logging of this process to `stream` (stderr), in the form and from the level that the settings name."""
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    form = settings.server.log_format or ("text" if terminal else "json")
+    redact = Redactor(_secrets(settings))
+    colour = terminal and not os.environ.get("NO_COLOR")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines(redact) if form == "json" else TextLines(redact, colour=colour))
+    level = settings.server.log_level.upper()
+    handler.setLevel(level)  # libraries have levels of their own, see below
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+@contextmanager
+def faults_untold() -> Iterator[None]:
+    """Keep faults of plugins out of the log, but for debugging: here each is reported as, or in, an answer."""
+    faults = logging.getLogger("herdgate.plugins")
+
+    def told(_: logging.LogRecord) -> bool:
+        return faults.isEnabledFor(logging.DEBUG)
+
+    faults.addFilter(told)
+    try:
+        yield
+    finally:
+        faults.removeFilter(told)
+
+
+class Redactor:
+    """Takes secrets out of texts."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spellings = {
+            spelling
+            for secret in secrets
+            if len(secret) >= _SHORTEST_SECRET
+            for spelling in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+        }
+        self._secrets = sorted(spellings, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text with a mask in the place of each secret."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        if "hg_" in text or "earer " in text or "@" in text:
+            text = _LOOKS_SECRET.sub(MASK, text)
+        return text
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record; times in UTC."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object, without a line break in it."""
+        fields: dict[str, object] = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+        }
+        for name, value in _extras(record):
+            fields.setdefault(name, value)
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        try:
+            line = self._encoder.encode(fields).decode()
+        except UnicodeEncodeError:  # bytes that were no UTF-8, in a text that Python made of them all the same
+            line = json.dumps(fields, default=str)
+        return self._redact(line)
+
+
+class TextLines(logging.Formatter):
+    """A line for people, in local time. Control characters are escaped, so that no text can pass for another line."""
+
+    def __init__(self, redact: Redactor, *, colour: bool) -> None:
+        super().__init__()
+        self._redact = redact
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it the traceback if there is one."""
+        level = f"{record.levelname:<7}"
+        if self._colour and record.levelname in _COLOURS:
+            level = f"{_COLOURS[record.levelname]}{level}\x1b[0m"
+        extras = "".join(f" {name}={_shown(value)}" for name, value in _extras(record))
+        head = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}.{record.msecs:03.0f}"
+        name = record.name.removeprefix("herdgate.")
+        line = f"{head} {level} {name}: {_escaped(record.getMessage())}{extras}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line = "\n".join([line, *(f"  {_escaped(part)}" for part in trace.splitlines())])
+        return self._redact(line)
+
+
+def _extras(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+    for name, value in vars(record).items():
+        if name not in _STANDARD and value is not None:
+            yield name, value
+
+
+def _shown(value: object) -> str:
+    text = _escaped(str(value))
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _utc(seconds: float) -> str:
+    whole, fraction = divmod(seconds, 1)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int(fraction * 1000):03d}Z"
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    """Every secret that the settings hold."""
+    if settings.admin_key is not None:
+        yield settings.admin_key.get_secret_value()
+    place = parse_place(settings.server.state.get_secret_value())
+    if isinstance(place, RedisPlace) and place.password is not None:
+        password = place.password.get_secret_value()
+        yield from (password, quote(password, safe=""))
+    for backend in settings.backends:
+        if backend.auth_token is not None:
+            yield backend.auth_token.get_secret_value()
+        yield from (value.get_secret_value() for value in backend.headers.values())
+    for entry in settings.plugins:
+        yield from _named_secrets(entry.settings)
+
+
+def _named_secrets(values: Mapping[str, object]) -> Iterator[str]:
+    """The texts in a plugin's settings whose names, or looks, say that they are secret."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _named_secrets(value)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and shown(text, name) != shown(text):
+                yield text

@@ -1,0 +1,30 @@
+"""Which backends there are: what the plugins' sources say, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+
+from herdgate.backend import BackendSettings
+from herdgate.hookpoints import PluginFault
+from herdgate.hooks import POLL_DEADLINE, BackendSource
+
+
+async def list_backends(sources: Sequence[tuple[str, BackendSource]]) -> list[BackendSettings]:
+    """All sources' backends that are enabled, in order; of two with one name the first stays.
+
+    `sources` come with the names of their plugins. Raises PluginFault.
+    """
+    listed: dict[str, BackendSettings] = {}
+    for plugin, source in sources:
+        try:
+            answer = source.list()
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(POLL_DEADLINE):
+                    answer = await answer
+            for settings in answer:
+                listed.setdefault(settings.name, settings)
+        except Exception as error:
+            raise PluginFault(plugin, "backend_sources", f"{type(error).__name__}: {error}") from error
+    return [settings for settings in listed.values() if settings.enabled]
