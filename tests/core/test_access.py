@@ -1,0 +1,83 @@
+import pytest
+from pydantic import SecretStr
+
+from herdgate.access import Action, Allow, Credentials, Deny, Identity, Refusal, Resource, Verdict, overall, spread
+from herdgate.names import ModelName
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([], Deny("no plugin allowed it")),
+        ([("a", None)], Deny("no plugin allowed it")),
+        ([("a", Allow("fine"))], Allow("a: fine")),
+        ([("a", Allow("one")), ("b", Allow("two"))], Allow("a: one")),
+        ([("a", None), ("b", Allow("two"))], Allow("b: two")),
+        ([("a", Allow("fine")), ("b", Deny("closed"))], Deny("b: closed")),
+        ([("a", Deny("closed")), ("b", Allow("fine"))], Deny("a: closed")),
+        ([("a", Deny("one")), ("b", Deny("two"))], Deny("a: one")),
+    ],
+)
+def test_any_deny_wins_and_without_an_allow_it_is_a_deny(
+    verdicts: list[tuple[str, Verdict]], expected: Verdict
+) -> None:
+    assert overall(verdicts) == expected
+
+
+@pytest.mark.parametrize("verdict", [None, Allow("yes"), Deny("no")])
+def test_one_verdict_counts_for_all_resources(verdict: Verdict) -> None:
+    assert spread(verdict, 3) == [verdict] * 3
+
+
+@pytest.mark.parametrize("several", [[Allow(), None, Deny("no")], (Allow(), None, Deny("no"))])
+def test_a_list_has_one_verdict_for_each_resource(several: object) -> None:
+    assert spread(several, 3) == [Allow(), None, Deny("no")]
+
+
+@pytest.mark.parametrize("answer", [True, "yes", [Allow()], [Allow()] * 3, [Allow(), True], {}, iter([Allow()] * 2)])
+def test_anything_else_is_no_verdict(answer: object) -> None:
+    with pytest.raises(TypeError, match="a list of 2"):
+        spread(answer, 2)
+
+
+def test_an_anonymous_caller_cannot_be_an_admin() -> None:
+    with pytest.raises(ValueError, match="cannot be an admin"):
+        Identity("nobody", anonymous=True, admin=True)
+
+
+def test_credentials_never_show_what_they_hold() -> None:
+    held = Credentials(key=SecretStr("hg_secret"), authorization=SecretStr("Bearer hg_secret"))
+    assert "hg_secret" not in f"{held!r} {held}"
+
+
+@pytest.mark.parametrize("status", [200, 302, 399, 600])
+def test_a_refusal_is_never_a_success(status: int) -> None:
+    with pytest.raises(ValueError, match="4xx or 5xx"):
+        Refusal("no", status=status)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
+def test_a_refusal_names_a_time_that_can_be_waited_for(seconds: float) -> None:
+    with pytest.raises(ValueError, match="nobody can wait"):
+        Refusal("later", retry_after=seconds)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "present"),
+    [
+        (Credentials(), False),
+        (Credentials(key=SecretStr("k")), True),
+        (Credentials(authorization=SecretStr("Basic dTpw")), True),
+    ],
+)
+def test_any_kind_of_credentials_counts_as_present(credentials: Credentials, present: bool) -> None:
+    assert credentials.present is present
+
+
+def test_a_resource_says_what_it_is() -> None:
+    assert str(Resource(ModelName.parse("Llama3"))) == "Llama3:latest"
+    assert str(Resource()) == "the gateway"
+
+
+def test_the_words_for_actions_stay_as_they_are() -> None:
+    assert {action.value for action in Action} == {"use", "see", "manage", "administer"}

@@ -1,0 +1,103 @@
+import time
+
+import pytest
+
+from herdgate.backend import Backend, Candidate, ModelEntry
+from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, Outcome, Stage, Summary, UpstreamRequest
+from herdgate.failure import Failure, Kind, Phase
+from herdgate.surface import Family
+
+
+def exchange(path: str = "/api/chat", headers: tuple[tuple[str, str], ...] = ()) -> Exchange:
+    return Exchange("r1", method="POST", path=path, client="127.0.0.1", headers=headers)
+
+
+def attempt(number: int = 1, backend: str = "gpu1") -> Attempt:
+    return Attempt(number, Candidate(Backend(backend, "http://gpu"), ModelEntry.from_tags({"name": "llama3"})))
+
+
+def test_a_request_begins_with_what_its_path_says() -> None:
+    known = exchange("/v1/chat/completions")
+    assert known.endpoint is not None
+    assert (known.endpoint.name, known.family) == ("chat_completions", Family.OPENAI)
+    unknown = exchange("/v1/nothing")
+    assert (unknown.endpoint, unknown.family) == (None, Family.OPENAI)
+    assert 0 <= time.monotonic() - known.started < 5
+
+
+def test_a_request_only_ever_moves_forward() -> None:
+    request = exchange()
+    request.advance(Stage.AUTHENTICATED)
+    request.advance(Stage.COMMITTED)
+    for stage in (Stage.COMMITTED, Stage.ATTEMPTING, Stage.RECEIVED):
+        with pytest.raises(RuntimeError, match=f"cannot go from COMMITTED to {stage.name}"):
+            request.advance(stage)
+    assert request.stage is Stage.COMMITTED
+
+
+def test_it_is_committed_from_the_first_byte_on() -> None:
+    request = exchange()
+    assert not request.committed
+    request.advance(Stage.ATTEMPTING)
+    assert not request.committed
+    request.advance(Stage.COMMITTED)
+    assert request.committed
+    request.advance(Stage.ENDED)
+    assert request.committed
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "COOKIE", "Proxy-Authorization"])
+def test_plugins_see_no_credentials(name: str) -> None:
+    request = exchange(headers=((name, "hg_secret"), ("User-Agent", "curl")))
+    assert request.headers == {"user-agent": "curl"}
+    assert "hg_secret" not in repr(request)
+
+
+def test_a_request_is_told_by_its_id_method_path_and_stage() -> None:
+    assert repr(exchange()) == "<Exchange r1 POST /api/chat received>"
+
+
+def test_a_header_set_for_a_backend_replaces_those_of_the_same_name() -> None:
+    request = UpstreamRequest("POST", "/api/chat", (("x-a", "1"), ("accept", "*/*"), ("x-a", "2")), b"{}")
+    changed = request.with_header("X-A", "3")
+    assert changed.headers == (("accept", "*/*"), ("x-a", "3"))
+    assert request.headers == (("x-a", "1"), ("accept", "*/*"), ("x-a", "2"))
+    assert (changed.method, changed.path, changed.body) == ("POST", "/api/chat", b"{}")
+
+
+def test_what_users_write_is_in_no_repr() -> None:
+    assert "secret" not in repr(UpstreamRequest("POST", "/api/chat", (), b"secret"))
+    assert "secret" not in repr(Summary(exchange(), Outcome.ANSWERED, 200, 1.0, tail=b"secret"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("application/json", "application/json"),
+        ("Application/JSON; charset=utf-8", "application/json"),
+        (" text/event-stream ;x=y", "text/event-stream"),
+        ("", ""),
+    ],
+)
+def test_a_content_type_is_read_without_parameters(value: str, expected: str) -> None:
+    assert Head(200, {"content-type": value}).content_type == expected
+    assert Head(200, {}).content_type == ""
+
+
+def test_a_failed_attempt_keeps_why() -> None:
+    tried = attempt()
+    assert (tried.outcome, tried.failure) == (AttemptOutcome.RUNNING, None)
+    failure = Failure(Kind.BROKEN, Phase.SENT, "reset")
+    tried.failed(failure)
+    assert (tried.outcome, tried.failure) == (AttemptOutcome.FAILED, failure)
+    assert (tried.backend.name, tried.model.name.display) == ("gpu1", "llama3:latest")
+
+
+def test_the_backend_of_a_request_is_the_one_whose_reply_was_sent() -> None:
+    request = exchange()
+    summary = Summary(request, Outcome.FAILED, 502, 0.1)
+    assert summary.backend is None
+    request.attempts += [attempt(1, "gpu1"), attempt(2, "gpu2")]
+    assert summary.backend is None  # tried, but nothing of theirs was sent
+    request.advance(Stage.COMMITTED)
+    assert summary.backend == "gpu2"
