@@ -36,7 +36,6 @@ class Impl:
 
     plugin: str
     call: Callable[..., Any]
-    is_async: bool = False
     advisory: bool = False
     discloses: bool = False
 

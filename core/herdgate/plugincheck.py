@@ -50,7 +50,6 @@ def compile_hooks(name: str, instance: object) -> dict[str, Impl]:
         impls[caller.name] = Impl(
             plugin=name,
             call=_bind(found[0].function, tuple(found[0].argnames), signature_of(caller.name)),
-            is_async=inspect.iscoroutinefunction(found[0].function),
             advisory=INFO[caller.name].advisory and bool(getattr(instance, "advisory", False)),
             discloses=bool(getattr(instance, "discloses", False)),
         )
