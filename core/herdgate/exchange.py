@@ -145,6 +145,7 @@ class Exchange:
         "stage",
         "started",
         "streaming",
+        "unloads",
     )
 
     def __init__(
@@ -162,6 +163,7 @@ class Exchange:
         self.body: Body | None = None
         self.model: ModelName | None = None
         self.streaming = False
+        self.unloads = False
         self.attempts: list[Attempt] = []
         self.notes: dict[str, Any] = {}
         self._headers = headers

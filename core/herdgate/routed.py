@@ -21,6 +21,7 @@ from herdgate.relay import Relay, reply_headers
 from herdgate.responder import BodyTooLarge, Responder
 from herdgate.runtime import Runtime
 from herdgate.surface import Endpoint
+from herdgate.unload import unloads
 
 NO_CATALOGUE = "the gateway does not know its models yet, please try again"
 _FORWARDED = ("accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta")
@@ -59,6 +60,7 @@ async def _read(exchange: Exchange, endpoint: Endpoint, responder: Responder, li
         body = read_body(await responder.body(limit))
         exchange.body = body
         exchange.model = _model(body, endpoint)
+        exchange.unloads = unloads(body, endpoint)
         exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
     except BodyTooLarge as error:
         raise _bad(exchange, 413, "request body too large") from error
@@ -84,8 +86,7 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
     if not catalogue.known:
         raise Halt(busy(exchange, NO_CATALOGUE))
     assert exchange.model is not None  # noqa: S101 - _read has set it
-    assert exchange.body is not None  # noqa: S101 - and this
-    action = Action.MANAGE if _unloads(exchange.body) else endpoint.action or Action.USE
+    action = Action.MANAGE if exchange.unloads else endpoint.action or Action.USE
     verdict = await checks.allowed(runtime.points, identity, action, Resource(exchange.model))
     holders = catalogue.holders(exchange.model)
     if isinstance(verdict, Deny):
@@ -96,21 +97,6 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
     if not candidates:
         raise Halt(busy(exchange, BUSY))
     return candidates
-
-
-def _unloads(body: Body) -> bool:
-    """Whether the request evicts the model for everybody: an empty prompt with `keep_alive` 0 is Ollama's "unload"."""
-    if "keep_alive" not in body.fields or any(body.value(name) for name in ("prompt", "messages", "input")):
-        return False
-    return _is_zero(body.value("keep_alive"))
-
-
-def _is_zero(keep_alive: object) -> bool:
-    """Zero as a number of seconds or as a Go duration ("0", "0s", "0m0s")."""
-    if isinstance(keep_alive, str):
-        digits = [char for char in keep_alive if char.isdigit()]
-        return bool(digits) and set(digits) == {"0"}
-    return isinstance(keep_alive, int | float) and not isinstance(keep_alive, bool) and keep_alive == 0
 
 
 # relaying

@@ -100,6 +100,12 @@ class Gateway:
         host, port = self._listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What has been written to callers and waits in this process for them to read it."""
+        connections = self._server.connections if self._server is not None else ()
+        return sum(each.transport.get_write_buffer_size() for each in connections if each.transport is not None)
+
     async def stop(self, grace: float) -> None:
         """Stop accepting, give requests in flight `grace` seconds, break the rest, take everything down."""
         if self._server is None:

