@@ -10,6 +10,9 @@ _COMMANDS = {
     "demo": ("demo", "Try the gateway with two simulated backends."),
     "list-models": ("models", "Ask every backend now which models it has."),
     "probe": ("probe", "Check each backend as routing would reach it."),
+    "keys": ("keys", "Make, list and revoke API keys."),
+    "plugins": ("plugins", "See what is loaded, learn the hooks, check a plugin."),
+    "config": ("config", "Check the settings, or show them."),
 }
 
 

@@ -13,7 +13,7 @@ from herdgate.backend import ModelEntry
 from herdgate.catalogue import Catalogue, ModelList
 from herdgate.cli.discover import Asked, configured
 from herdgate.cli.options import config_option, json_option, settings_of, timeout_option
-from herdgate.cli.output import cells, clean, console, count, print_json, size, table
+from herdgate.cli.output import cells, clean, console, count, print_json, print_table, size, table
 from herdgate.config import Settings
 from herdgate.loop import run
 from herdgate.snapshot import Snapshot
@@ -106,7 +106,7 @@ def _show(found: _Found) -> None:
             rows = table("", "MODEL", "SIZE>", "DIGEST", "SERVED FROM")
             for entry in sorted(backend.entries, key=lambda entry: entry.name.display):
                 rows.add_row(*_row(backend, entry, found.catalogue))
-            out.print(rows)
+            print_table(rows)
         out.print()
     good = sum(backend.problem is None for backend in found.backends)
     out.print("* a request for this model goes to this backend first")

@@ -38,8 +38,30 @@ def table(*columns: str) -> Table:
 
 
 def cells(*values: object, style: str = "") -> Sequence[Text]:
-    """The cells of a row. None is shown as a dash."""
-    return [Text("-" if value is None else clean(str(value)), style=style) for value in values]
+    """The cells of a row."""
+    return [Text(clean(in_words(value)), style=style) for value in values]
+
+
+def in_words(value: object) -> str:
+    """A value as people write it; nothing is a dash."""
+    match value:
+        case None | [] | ():
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def print_table(rows: Table) -> None:
+    """A table on stdout, without the blanks with which the last column is filled up."""
+    out = console()
+    with out.capture() as captured:
+        out.print(rows)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def clean(text: str) -> str:

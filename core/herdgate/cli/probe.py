@@ -9,7 +9,7 @@ from rich.text import Text
 
 from herdgate.cli.discover import Asked, configured
 from herdgate.cli.options import config_option, json_option, settings_of, timeout_option
-from herdgate.cli.output import cells, clean, console, count, print_json, table
+from herdgate.cli.output import cells, clean, console, count, print_json, print_table, table
 from herdgate.config import Settings
 from herdgate.loop import run
 
@@ -66,7 +66,7 @@ def _show(probed: Sequence[Asked]) -> None:
         )
         status = Text("failed", style="red") if backend.problem else Text("ok", style="green")
         rows.add_row(name, address, status, *rest)
-    out.print(rows)
+    print_table(rows)
     failed = [backend for backend in probed if backend.problem]
     for backend in failed:
         assert backend.problem is not None  # noqa: S101 - that is how they were chosen

@@ -47,7 +47,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], directory: Pat
     plugins = read_plugins(file, problems)
     admin_key, origins["admin_key"] = read_admin_key(layers, directory, problems)
     if problems or server is None or discovery is None or metrics is None:
-        raise ConfigError(problems)
+        raise ConfigError(problems, plugins)
     return Settings(
         server=server,
         discovery=discovery,

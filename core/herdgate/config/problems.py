@@ -13,6 +13,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from herdgate.config.schema import PluginEntry
 from herdgate.fields import accepted_by
 
 Location = tuple[int | str, ...]
@@ -38,10 +39,14 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The settings cannot be used. `str()` is the complete message for the operator, one line for each problem."""
+    """The settings cannot be used. `str()` is the complete message for the operator, one line for each problem.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `plugins` are those that could be read, for whoever wants to look for problems in them, too.
+    """
+
+    def __init__(self, problems: Iterable[Problem], plugins: Sequence[PluginEntry] = ()) -> None:
         self.problems: tuple[Problem, ...] = _by_line(tuple(dict.fromkeys(problems)))
+        self.plugins = plugins
         count = len(self.problems)
         title = "1 problem in the settings" if count == 1 else f"{count} problems in the settings"
         super().__init__("\n".join([f"{title}:", *(f"  {problem}" for problem in self.problems)]))
