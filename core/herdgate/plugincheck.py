@@ -37,11 +37,7 @@ def compile_hooks(name: str, instance: object) -> dict[str, Impl]:
     """The implementations of a checked plugin, by hook. Raises Unusable if there are none."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
-    try:
-        manager.register(instance, name=name)
-        manager.check_pending()
-    except Exception as error:  # pluggy looks at every attribute, and a property may raise anything
-        raise Unusable(f"could not be registered: {type(error).__name__}: {error}") from error
+    manager.register(instance, name=name)
     impls = {}
     for caller in manager.get_hookcallers(instance) or ():
         found = caller.get_hookimpls()
@@ -84,12 +80,13 @@ def _wrong(cls: type, name: str, method: Any) -> Iterator[str]:
 def _wrong_arguments(hook: str, method: Any, *, bound: bool) -> Iterator[str]:
     offered = signature_of(hook)
     arguments = list(inspect.signature(method).parameters.values())
-    needed = [
+    wrong = [
         argument.name
         for argument in (arguments if bound else arguments[1:])
-        if argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
+        if argument.default is argument.empty
+        and argument.kind not in {argument.VAR_POSITIONAL, argument.VAR_KEYWORD}
+        and (argument.name not in offered or argument.kind is argument.KEYWORD_ONLY)
     ]
-    wrong = [argument for argument in needed if argument not in offered]
     if wrong:
         yield f"asks for {', '.join(wrong)}; {hook} offers {', '.join(offered)}"
 
