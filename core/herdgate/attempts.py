@@ -21,7 +21,7 @@ from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, defaul
 from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing, Opening, framing_of
 from herdgate.points import HookPoints
-from herdgate.upstream.client import ReplyBody, Upstream, UpstreamFailed, failure_of
+from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
 
 ERROR_BODY_LIMIT = 64 * 1024
 """How much of a backend's error body is read, in bytes."""
@@ -44,7 +44,7 @@ class _Failed(Exception):  # noqa: N818 - it carries a Failure
 
 @dataclass(slots=True)
 class Opened:
-    """A reply with a good opening. `rest` continues after `opening`; `scope` holds the connection and the plugins'
+    """A reply with a good opening. `reply` continues after `opening`; `scope` holds the connection and the plugins'
     leases.
     """
 
@@ -54,7 +54,7 @@ class Opened:
     framing: Framing
     opening: bytes
     complete: bool
-    rest: ReplyBody
+    reply: UpstreamReply
     scope: AsyncExitStack
 
 
@@ -117,11 +117,11 @@ class Attempts:
         started = loop.time()
         try:
             async with asyncio.timeout(limit) as deadline:
-                response = await upstream.send(request)
-                scope.push_async_callback(response.aclose)
+                reply = await upstream.send(request)
+                scope.push_async_callback(reply.aclose)
                 phase = Phase.OPENING
-                attempt.status = response.status_code
-                opened = await self._opened(attempt, upstream, response, deadline)
+                attempt.status = reply.head.status
+                opened = await self._opened(attempt, upstream, reply, deadline)
         except TimeoutError as error:
             raise _Failed(Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")) from error
         except UpstreamFailed as failed:
@@ -144,20 +144,19 @@ class Attempts:
             raise _Failed(Failure(kind, Phase.CONNECT, str(fault))) from fault
 
     async def _opened(
-        self, attempt: Attempt, upstream: Upstream, response: httpx.Response, deadline: asyncio.Timeout
+        self, attempt: Attempt, upstream: Upstream, reply: UpstreamReply, deadline: asyncio.Timeout
     ) -> Opened:
-        head = Head(response.status_code, response.headers)
-        rest = ReplyBody(response)
+        head = reply.head
         if not 200 <= head.status < 300:
-            raise _Failed(await _status_failure(head, rest))
+            raise _Failed(await _status_failure(reply))
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
-        opening, end = await _read_opening(framing, rest, deadline, upstream.settings.idle_timeout)
+        opening, end = await _read_opening(framing, reply, deadline, upstream.settings.idle_timeout)
         if end is None:
             self._inspect(head, opening)
         elif framing is not Framing.WHOLE:  # of a reply too long to be held nobody can tell anything yet
             self._inspect(head, opening[:end])
-        return Opened(attempt, upstream, head, framing, opening, end is None, rest, AsyncExitStack())
+        return Opened(attempt, upstream, head, framing, opening, end is None, reply, AsyncExitStack())
 
     def _inspect(self, head: Head, event: bytes) -> None:
         try:
@@ -169,7 +168,7 @@ class Attempts:
 
 
 async def _read_opening(
-    framing: Framing, rest: ReplyBody, deadline: asyncio.Timeout, idle_timeout: float
+    framing: Framing, reply: UpstreamReply, deadline: asyncio.Timeout, idle_timeout: float
 ) -> tuple[bytes, int | None]:
     """Read until the opening is complete. Returns what was read and where its first event ends; None if the body has
     ended.
@@ -178,7 +177,7 @@ async def _read_opening(
     """
     opening = Opening(framing)
     loop = asyncio.get_running_loop()
-    async for data in rest:
+    async for data in reply:
         end = opening.feed(data)
         if end is not None:
             return bytes(opening.buffer), end
@@ -191,12 +190,13 @@ async def _read_opening(
     return bytes(opening.buffer), None
 
 
-async def _status_failure(head: Head, rest: ReplyBody) -> Failure:
+async def _status_failure(reply: UpstreamReply) -> Failure:
     """An error status, with what the body says. A body that is slow or broken says nothing, the status still counts."""
+    head = reply.head
     body = bytearray()
     try:
         async with asyncio.timeout(ERROR_BODY_DEADLINE):
-            async for data in rest:
+            async for data in reply:
                 body += data
                 if len(body) > ERROR_BODY_LIMIT:
                     break

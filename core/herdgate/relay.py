@@ -20,7 +20,7 @@ from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing
 from herdgate.responder import Responder
 from herdgate.surface import Endpoint
-from herdgate.upstream.client import ReplyBody, failure_of
+from herdgate.upstream.client import UpstreamReply, failure_of
 from herdgate.upstream.stream import BodyStream
 
 TAIL = 16 * 1024
@@ -76,7 +76,7 @@ class Relay:
         self.tail.add(first)
         await self._responder.begin(status, headers, first)
 
-    async def run(self, body: ReplyBody, idle_timeout: float) -> Failure | None:
+    async def run(self, body: UpstreamReply, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
         try:
             stream = None if self._filters else await body.pushed()
@@ -124,7 +124,7 @@ class Relay:
         self._responder.push(data)
         self.tail.add(data)
 
-    async def _pull(self, body: ReplyBody, idle_timeout: float) -> None:
+    async def _pull(self, body: UpstreamReply, idle_timeout: float) -> None:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:

@@ -146,7 +146,7 @@ async def _send_stream(answer: Answer, endpoint: Endpoint, opened: Opened, filte
     await relay.begin(
         opened.head.status, with_backend(reply_headers(opened.head, opened.framing), answer.exchange), first
     )
-    return await relay.run(opened.rest, opened.upstream.settings.idle_timeout)
+    return await relay.run(opened.reply, opened.upstream.settings.idle_timeout)
 
 
 # errors

@@ -5,14 +5,18 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from functools import lru_cache
 
 import httpx
 
 from herdgate.backend import Backend, BackendSettings
-from herdgate.exchange import UpstreamRequest
+from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.upstream.origin import Origin
+from herdgate.upstream.request import OutgoingRequest, encode_fields
 from herdgate.upstream.stream import BodyStream
+from herdgate.upstream.transport import UpstreamTransport
 
 USER_AGENT = "herdgate"
 
@@ -39,18 +43,22 @@ def failure_of(error: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> Failu
             return Failure(Kind.BROKEN, phase, f"connection broke: {said}")
 
 
-class ReplyBody:
-    """The body of a backend's reply, from whatever transport it comes; an iterator that may be left and taken up
-    again.
+class UpstreamReply:
+    """A backend's reply whose headers have come. Iterating gives the body; `aclose` breaks off what is still to
+    come.
     """
 
-    __slots__ = ("_pulled", "_stream")
+    __slots__ = ("_pulled", "_stream", "head")
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._stream = response.stream
-        self._pulled: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # async transports only
+    def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
+        self.head = head
+        self._stream = stream
+        self._pulled: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        """An iterator that may be left and taken up again."""
+        if self._pulled is None:
+            self._pulled = aiter(self._stream)
         return self._pulled
 
     async def pushed(self) -> BodyStream | None:
@@ -61,6 +69,10 @@ class ReplyBody:
             await self._pulled.aclose()
         return self._stream
 
+    async def aclose(self) -> None:
+        """Have done with the reply; a backend that is still sending sees the connection end."""
+        await self._stream.aclose()
+
 
 class Upstream:
     """One backend, ready to be asked."""
@@ -69,9 +81,13 @@ class Upstream:
         self.settings = settings
         self.backend: Backend = settings.view()
         self.transport = transport
-        self._urls: dict[str, httpx.URL] = {}
+        self._base = httpx.URL(settings.base_url)
+        self._origin = Origin.of(httpx.Request("GET", self._base))
         self._own_headers = _own_headers(settings)
         self._own_names = frozenset(name for name, _ in self._own_headers)
+        self._own_lines = encode_fields(_encoded(self._own_headers))
+        # The same few header sets come again and again; what was checked once need not be checked for every request.
+        self._lines_of = lru_cache(maxsize=512)(self._lines)
         self._timeouts = {
             "connect": settings.connect_timeout,
             "read": None,
@@ -79,24 +95,49 @@ class Upstream:
             "pool": settings.connect_timeout,
         }
 
-    async def send(self, request: UpstreamRequest) -> httpx.Response:
-        """Send a request and wait for the reply's headers. The caller bounds the wait and closes the response.
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send a request and wait for the reply's headers. The caller bounds the wait and closes the reply.
 
-        Built as `httpx.Request` and given to the transport as it is: `AsyncClient.send` would merge cookies of one
-        user's reply into another user's request. Raises UpstreamFailed.
+        Raises UpstreamFailed.
         """
-        headers = [pair for pair in request.headers if pair[0] not in self._own_names]
-        outgoing = httpx.Request(
+        try:
+            if isinstance(self.transport, UpstreamTransport):
+                head, stream = await self.transport.send(self._origin, self._outgoing(request), self._timeouts)
+                return UpstreamReply(Head(head.status, _decoded(head.headers)), stream)
+            response = await self.transport.handle_async_request(self._httpx_request(request))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UpstreamFailed(failure_of(error, Phase.SENT)) from error
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - what async transports give
+        return UpstreamReply(Head(response.status_code, response.headers), response.stream)
+
+    def _outgoing(self, request: UpstreamRequest) -> OutgoingRequest:
+        target = self._base.raw_path.rstrip(b"/") + request.path.encode("ascii")
+        line = b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), target)
+        length = b"content-length: %d\r\n\r\n" % len(request.body)
+        head = b"".join((line, self._own_lines, self._lines_of(request.headers), length))
+        return OutgoingRequest(head, request.body, len(request.body), expects_body=request.method != "HEAD")
+
+    def _lines(self, headers: tuple[tuple[str, str], ...]) -> bytes:
+        return encode_fields(_encoded(self._passed(headers)))
+
+    def _httpx_request(self, request: UpstreamRequest) -> httpx.Request:
+        """The same for any other transport.
+
+        Given to the transport as it is: `AsyncClient.send` would merge cookies of one user's reply into another's
+        request.
+        """
+        length = ("content-length", str(len(request.body)))
+        return httpx.Request(
             request.method,
-            self._url(request.path),
-            headers=[*self._own_headers, *headers, ("content-length", str(len(request.body)))],
+            httpx.URL(self.settings.base_url + request.path),
+            headers=[*self._own_headers, *self._passed(request.headers), length],
             content=request.body,
             extensions={"timeout": self._timeouts},
         )
-        try:
-            return await self.transport.handle_async_request(outgoing)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UpstreamFailed(failure_of(error, Phase.SENT)) from error
+
+    def _passed(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """What goes on of a request's headers: nothing that the operator has set for this backend."""
+        return [pair for pair in headers if pair[0] not in self._own_names and pair[0] not in _FRAMING]
 
     def client(self, timeout: float) -> httpx.AsyncClient:
         """An ordinary client of this backend for small questions; paths are relative to its base URL.
@@ -116,11 +157,23 @@ class Upstream:
         """Close idle connections and break those in use."""
         await self.transport.aclose()
 
-    def _url(self, path: str) -> httpx.URL:
-        url = self._urls.get(path)
-        if url is None:  # paths come from the table of endpoints, so there are only a few
-            url = self._urls[path] = httpx.URL(self.settings.base_url + path)
-        return url
+
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
+"""What says how a request is framed is decided here, for each attempt anew."""
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers
+    ]
+
+
+def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header fields by lower-case name; of several with one name the first counts."""
+    decoded: dict[str, str] = {}
+    for name, value in headers:
+        decoded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return decoded
 
 
 def _own_headers(settings: BackendSettings) -> list[tuple[str, str]]:

@@ -63,6 +63,17 @@ def encode(request: httpx.Request) -> OutgoingRequest:
     return OutgoingRequest(head, body, _declared_length(fields, body), request.method != "HEAD")
 
 
+def encode_fields(fields: Fields) -> bytes:
+    """The lines of these header fields, for a head that is put together elsewhere.
+
+    Raises ``httpx.LocalProtocolError`` like ``encode``.
+    """
+    lines = b"".join([name + b": " + value + b"\r\n" for name, value in fields])
+    if not all(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value) for name, value in fields):
+        raise httpx.LocalProtocolError(_what_is_wrong(fields))
+    return lines
+
+
 def _body(request: httpx.Request) -> bytes | httpx.AsyncByteStream:
     stream = request.stream
     if isinstance(stream, httpx.ByteStream):

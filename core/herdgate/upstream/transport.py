@@ -2,18 +2,22 @@
 
 import asyncio
 import ssl
-from typing import Any
+from collections.abc import Mapping
 
 import httpx
 
 from herdgate.upstream.connect import connect
 from herdgate.upstream.connection import Connection
 from herdgate.upstream.origin import Origin
-from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseLimits, ResponseParser
+from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseHead, ResponseLimits, ResponseParser
 from herdgate.upstream.pool import ConnectionPool
 from herdgate.upstream.request import OutgoingRequest, encode
+from herdgate.upstream.stream import BodyStream
 from herdgate.upstream.tls import tls_context
 from herdgate.upstream.upload import send
+
+Timeouts = Mapping[str, float | None]
+"""Seconds for `connect`, `read` and `write`; None or absent: no limit."""
 
 _STALE_WITHIN = 1.0
 """Seconds after which a connection that breaks without an answer was not stale when the request was sent."""
@@ -52,25 +56,34 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
 
         Raises the errors listed in ``herdgate.upstream.errors``.
         """
-        origin = Origin.of(request)
-        outgoing = encode(request)
-        timeout = request.extensions.get("timeout", {})
-        if isinstance(outgoing.body, bytes):
+        head, stream = await self.send(Origin.of(request), encode(request), request.extensions.get("timeout", {}))
+        return httpx.Response(
+            head.status,
+            headers=head.headers,
+            stream=stream,
+            extensions={"http_version": b"HTTP/" + head.version, "reason_phrase": head.reason},
+        )
+
+    async def send(
+        self, origin: Origin, request: OutgoingRequest, timeout: Timeouts
+    ) -> tuple[ResponseHead, BodyStream]:
+        """Do the same without httpx's objects, which cost more than the rest of a small request."""
+        if isinstance(request.body, bytes):
             kept = self._pool.take(origin)
             if kept is not None:
-                response = await self._try_kept(kept, outgoing, timeout)
+                response = await self._try_kept(kept, request, timeout)
                 if response is not None:
                     return response
         fresh = await self._open(origin, timeout.get("connect"))
-        return await self._exchange(fresh, outgoing, timeout)
+        return await self._exchange(fresh, request, timeout)
 
     async def aclose(self) -> None:
         """Cut every connection, those in use included."""
         await self._pool.aclose()
 
     async def _try_kept(
-        self, connection: Connection, request: OutgoingRequest, timeout: dict[str, float | None]
-    ) -> httpx.Response | None:
+        self, connection: Connection, request: OutgoingRequest, timeout: Timeouts
+    ) -> tuple[ResponseHead, BodyStream] | None:
         """Use a kept connection; None if the backend turns out to have closed it.
 
         Sending again is safe because the request cannot have been worked on: the backend closed a connection on
@@ -104,19 +117,13 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"no connection to {origin}: the transport is closed")
 
     async def _exchange(
-        self, connection: Connection, request: OutgoingRequest, timeout: dict[str, Any]
-    ) -> httpx.Response:
+        self, connection: Connection, request: OutgoingRequest, timeout: Timeouts
+    ) -> tuple[ResponseHead, BodyStream]:
         parser = ResponseParser(expects_body=request.expects_body, limits=self._limits)
         stream = connection.begin(parser, timeout.get("read"))
         try:
             await send(connection, stream, request, timeout.get("write"))
-            head = await stream.head()
+            return await stream.head(), stream
         except BaseException:
             await stream.aclose()
             raise
-        return httpx.Response(
-            head.status,
-            headers=head.headers,
-            stream=stream,
-            extensions={"http_version": b"HTTP/" + head.version, "reason_phrase": head.reason},
-        )
