@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -311,6 +311,7 @@ def test_looking_up() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=200))
+@example("\ud800")
 def test_nothing_else_is_recognised(presented: str) -> None:
     """Lone surrogates included, which a header with any bytes can bring."""
     assert KeyIndex([record("hg_alice")]).look_up(presented, 0.0) is Refused.UNKNOWN

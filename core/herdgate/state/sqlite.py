@@ -114,7 +114,7 @@ class SqliteState:
         future = asyncio.wrap_future(self._worker.submit(self._file.guard, work))
         try:
             await asyncio.wait({future}, timeout=CALL_LIMIT)
-            if future.done() and not future.cancelled():  # cancelled: the store was closed meanwhile
+            if future.done():
                 return future.result()
         finally:
             future.cancel()  # what still waits for the thread must not pile up

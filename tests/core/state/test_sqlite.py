@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -39,6 +40,22 @@ def move_all(source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
     for path in files(source):
         path.rename(target / path.name)
+
+
+def copy_all(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
+
+
+def everything(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Change the content of the file itself, and leave nothing of its write-ahead log."""
+    path.write_bytes(content)
+    for file in files(path.parent):
+        if file != path:
+            file.unlink()
 
 
 async def make(path: Path) -> None:
@@ -310,6 +327,36 @@ async def test_a_file_put_in_its_place_is_used(sqlite_state: State, sqlite_path:
     assert await sqlite_state.get("space", "key") == b"new"
     assert await sqlite_state.put("space", "key", b"newer")
     assert await sqlite_state.get("space", "key") == b"newer"
+
+
+async def test_a_restored_backup_never_comes_to_a_version_seen_before(sqlite_path: Path, tmp_path: Path) -> None:
+    await use(sqlite_path)
+    copy_all(sqlite_path.parent, tmp_path / "backup")
+    state = await open_state(url(sqlite_path))
+    await state.put("space", "key", b"after the backup")
+    seen = await state.version("space")
+    move_all(sqlite_path.parent, tmp_path / "aside")
+    move_all(tmp_path / "backup", sqlite_path.parent)
+    assert await state.version("space") < seen
+    await state.put("space", "key", b"other")
+    assert await state.version("space") > seen
+    await state.close()
+
+
+async def test_damage_in_place_is_told_and_a_repair_seen(sqlite_path: Path) -> None:
+    state = await open_state(url(sqlite_path))
+    for n in range(5):
+        await state.put("space", str(n), bytes(1_000_000))  # together more than SQLite keeps in memory
+    await state.close()
+    good = everything(sqlite_path)
+    state = await open_state(url(sqlite_path))
+    assert await state.count("space") == 5
+    overwrite(sqlite_path, b"\xff" * len(good))
+    assert "cannot be used" in await unavailable_in_time(state.items("space"))
+    overwrite(sqlite_path, good)
+    assert len(await state.items("space")) == 5
+    assert await state.put("space", "more", b"value")
+    await state.close()
 
 
 async def test_damage_is_told_and_a_repair_seen(sqlite_state: State, sqlite_path: Path, tmp_path: Path) -> None:
