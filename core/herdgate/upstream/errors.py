@@ -43,7 +43,7 @@ def lost_error(origin: Origin, cause: Exception, *, sent: bool) -> httpx.Network
     With TLS 1.3 a server judges the client's certificate after the client believes that all is well and has
     sent its request. The refusal is still one of connecting: the server never looks at the request.
     """
-    if isinstance(cause, ssl.SSLError) and any(word in (cause.reason or "") for word in _CERTIFICATE_REFUSED):
+    if isinstance(cause, ssl.SSLError) and _refuses_certificate(cause):
         return connect_error(origin, cause)
     error: httpx.NetworkError
     if sent:
@@ -60,16 +60,24 @@ def _explain(cause: Exception) -> str:
     return str(cause) or type(cause).__name__
 
 
+def _reason(cause: ssl.SSLError) -> str:
+    return getattr(cause, "reason", None) or ""  # OpenSSL sets it, the constructor does not
+
+
+def _refuses_certificate(cause: ssl.SSLError) -> bool:
+    return any(word in _reason(cause) for word in _CERTIFICATE_REFUSED)
+
+
 def _explain_tls(origin: Origin, cause: ssl.SSLError) -> str:
-    reason = cause.reason or ""
     if isinstance(cause, ssl.SSLEOFError):
         return "the server closed the connection; does it speak TLS on this port?"
     if isinstance(cause, ssl.SSLCertVerificationError):
         if cause.verify_code in (_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH):
             return f"its certificate is not for {origin.tls_name!r}"
         return f"its certificate is not trusted ({cause.verify_message})"
-    if any(word in reason for word in _CERTIFICATE_REFUSED):
-        return f"the server refused our client certificate, or the lack of one ({reason})"
+    reason = _reason(cause)
+    if _refuses_certificate(cause) or "HANDSHAKE_FAILURE" in reason:
+        return f"the server refused us ({reason}); does it want a client certificate, or another one?"
     if reason in _NO_TLS:
         return f"the server does not seem to speak TLS on this port ({reason})"
     return reason or _explain(cause)

@@ -1,10 +1,11 @@
 """A backend that says exactly the bytes a test tells it to, and the transport that talks to it."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -64,11 +65,9 @@ class Peer:
 
     async def sees_hang_up(self) -> None:
         """Wait until the other side is gone, whatever it sent before."""
-        try:
+        with contextlib.suppress(ConnectionError):
             while await soon(self.reader.read(65_536)):
                 pass
-        except ConnectionError:
-            pass
 
 
 class Backend:
@@ -91,10 +90,8 @@ class Backend:
         for peer in self.peers:
             peer.writer.transport.abort()
         for peer in self.peers:
-            try:
+            with contextlib.suppress(OSError):
                 await soon(peer.writer.wait_closed())
-            except OSError:
-                pass
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
@@ -153,12 +150,24 @@ class Conversation:
         return b"".join([part async for part in self.body(response)])
 
 
+@contextlib.contextmanager
+def no_callback_fails() -> Iterator[None]:
+    """See what the event loop would only log, such as an exception in a protocol."""
+    failures: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    yield
+    loop.set_exception_handler(None)
+    assert failures == []
+
+
 @pytest.fixture
 async def backend() -> AsyncIterator[Backend]:
     backend = Backend(None)
-    await backend.start()
-    yield backend
-    await backend.stop()
+    with no_callback_fails():
+        await backend.start()
+        yield backend
+        await backend.stop()
 
 
 @pytest.fixture

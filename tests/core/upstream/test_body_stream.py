@@ -23,6 +23,10 @@ def chunk(data: bytes) -> bytes:
 END = b"0\r\n\r\n"
 
 
+def drop(data: bytes) -> None:
+    """Be a sink that wants nothing."""
+
+
 async def stream(
     talk: Conversation, head: bytes = CHUNKED, *, read: float | None = None
 ) -> tuple[Peer, httpx.Response]:
@@ -152,7 +156,7 @@ async def test_first_pulled_then_relayed(talk: Conversation) -> None:
 )
 async def test_relaying_raises_what_pulling_would(talk: Conversation, last: bytes | None, error: type) -> None:
     peer, response = await stream(talk)
-    relaying = asyncio.create_task(talk.body(response).relay(lambda data: None))
+    relaying = asyncio.create_task(talk.body(response).relay(drop))
     peer.says(chunk(b"a"))
     if last is None:
         peer.hangs_up()
@@ -165,7 +169,7 @@ async def test_relaying_raises_what_pulling_would(talk: Conversation, last: byte
 
 async def test_relaying_until_the_connection_breaks(talk: Conversation) -> None:
     peer, response = await stream(talk, UNTIL_CLOSE)
-    relaying = asyncio.create_task(talk.body(response).relay(lambda data: None))
+    relaying = asyncio.create_task(talk.body(response).relay(drop))
     await asyncio.sleep(0)
     peer.resets()
     with pytest.raises(httpx.ReadError):
@@ -217,7 +221,7 @@ async def test_a_sink_may_pause_the_backend(talk: Conversation) -> None:
 async def test_a_sink_that_pauses_at_the_end_does_not_pause_the_next_response(talk: Conversation) -> None:
     peer, response = await stream(talk)
     body = talk.body(response)
-    relaying = asyncio.create_task(body.relay(lambda data: body.pause()))
+    relaying = asyncio.create_task(body.relay(lambda _: body.pause()))
     await asyncio.sleep(0)
     peer.says(chunk(b"a"), END)
     await soon(relaying)
@@ -251,19 +255,14 @@ async def test_closing_while_relaying(talk: Conversation) -> None:
 async def test_silence_in_the_middle_of_the_body(talk: Conversation, way: str) -> None:
     peer, response = await stream(talk, CHUNKED + chunk(b"a"), read=0.1)
     with pytest.raises(httpx.ReadTimeout, match=r"0\.1 s"):
-        if way == "pull":
-            await talk.read(response)
-        else:
-            await soon(talk.body(response).relay(lambda data: None))
+        await (talk.read(response) if way == "pull" else soon(talk.body(response).relay(drop)))
     await peer.sees_hang_up()
 
 
 @pytest.mark.parametrize("way", ["pull", "push"])
 async def test_sounds_postpone_the_deadline(talk: Conversation, way: str) -> None:
     peer, response = await stream(talk, read=0.3)
-    reading = asyncio.ensure_future(
-        talk.read(response) if way == "pull" else talk.body(response).relay(lambda data: None)
-    )
+    reading = asyncio.ensure_future(talk.read(response) if way == "pull" else talk.body(response).relay(drop))
     for _ in range(6):
         await asyncio.sleep(0.1)
         peer.says(chunk(b"a"))
@@ -359,9 +358,7 @@ async def test_closing_a_complete_response_leaves_its_connection_alone(talk: Con
 @pytest.mark.parametrize("way", ["pull", "push"])
 async def test_cancelling_the_reader_tells_the_backend(talk: Conversation, way: str) -> None:
     peer, response = await stream(talk)
-    reading = asyncio.ensure_future(
-        talk.read(response) if way == "pull" else talk.body(response).relay(lambda data: None)
-    )
+    reading = asyncio.ensure_future(talk.read(response) if way == "pull" else talk.body(response).relay(drop))
     await asyncio.sleep(0.01)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,5 +1,7 @@
 """The response parser, fed with raw bytes."""
 
+import itertools
+
 import httpx
 import pytest
 from hypothesis import given
@@ -314,7 +316,7 @@ def chunked(chunks: list[bytes]) -> bytes:
 
 def cut(raw: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
-    return [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [raw[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(

@@ -232,10 +232,10 @@ async def test_a_backend_that_sends_heads_without_end_is_cut(talk: Conversation)
     call = talk.ask()
     peer = await talk.backend.accept()
     await peer.answers(b"HTTP/1.1 200 OK\r\n")
+    while not call.done():
+        peer.says(b"X-Endless: " + b"x" * 1000 + b"\r\n")
+        await asyncio.sleep(0)
     with pytest.raises(httpx.RemoteProtocolError, match="larger than 65536"):
-        while not call.done():
-            peer.says(b"X-Endless: " + b"x" * 1000 + b"\r\n")
-            await asyncio.sleep(0)
         await call
     await peer.sees_hang_up()
 

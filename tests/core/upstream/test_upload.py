@@ -17,7 +17,7 @@ class Pieces:
     """A body that the test hands out."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes | None | Exception] = asyncio.Queue()
+        self.queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self.closed = False
 
     async def __call__(self) -> AsyncIterator[bytes]:
@@ -29,7 +29,7 @@ class Pieces:
         finally:
             self.closed = True
 
-    def give(self, *pieces: bytes | None | Exception) -> None:
+    def give(self, *pieces: bytes | Exception | None) -> None:
         for piece in pieces:
             self.queue.put_nowait(piece)
 
