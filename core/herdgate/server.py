@@ -26,6 +26,7 @@ from herdgate.origins import OriginRules
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.runtime import Runtime
+from herdgate.scope import Scope
 from herdgate.snapshot import Snapshot
 from herdgate.state import State, StateUnavailable, open_state
 from herdgate.state.watch import StateWatch
@@ -44,8 +45,11 @@ STOP_GRACE = 1.0
 _names = itertools.count(1)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, bound here so that a port in use is one clear message. Raises CannotStart."""
+def listen(host: str, port: int, *, company: bool = False) -> socket.socket:
+    """A listening socket, bound here so that a port in use is one clear message. Raises CannotStart.
+
+    `company` lets further sockets of this user that say so, too, have the same port.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -57,6 +61,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if company:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -151,7 +157,9 @@ class Gateway:
         scope.push_async_callback(tasks.close, STOP_GRACE)
         scope.push_async_callback(watching.close)
         watching.spawn(watch.run(), "state watch")
-        await points.lifespan.enter(scope, app)
+        lifespans = Scope()
+        scope.push_async_callback(lifespans.close)
+        await points.lifespan.enter(lifespans, app)
         discovery = Discovery(points, Snapshot(state), connect, settings.discovery.interval)
         scope.push_async_callback(discovery.close)
         await discovery.start(points.backend_sources(app))

@@ -1,4 +1,4 @@
-"""Several processes that serve on one listening socket, and one that keeps their number.
+"""Several processes that serve on one port, and one that keeps their number.
 
 The workers are forked. The supervisor never runs an event loop and never starts a thread, which is what makes forking
 safe; in return a worker starts in a fraction of the time that importing everything anew would take, and all of them
@@ -29,6 +29,7 @@ from typing import NoReturn
 
 from herdgate.app import CannotStart
 from herdgate.config import Settings
+from herdgate.listeners import Listeners
 from herdgate.process import STOP_SIGNALS
 from herdgate.workerprocess import CANNOT_START, READY, STOP, STOP_NOW, serve_as_worker
 
@@ -39,6 +40,8 @@ STABLE = 10.0
 GIVE_UP_AFTER = 5
 """Workers that may die in a row, soon after their start, while no other one serves."""
 FIRST_PAUSE = 0.1
+WAITS = 1.0
+"""Seconds that connections may have to wait for the worker which replaces theirs; a longer pause frees them."""
 LONGEST_PAUSE = 30.0
 """Seconds before a worker is replaced; the pause doubles with each one that dies soon after its start."""
 OVERTIME = 10.0
@@ -51,6 +54,7 @@ _HANDLED = (*STOP_SIGNALS, signal.SIGCHLD)
 
 @dataclass(eq=False, slots=True)
 class _Worker:
+    slot: int
     pid: int
     link: socket.socket
     started: float = field(default_factory=time.monotonic)
@@ -60,11 +64,11 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps `settings.server.workers` processes serving on `listener` until SIGTERM or SIGINT."""
+    """Keeps `settings.server.workers` processes serving until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._selector = selectors.DefaultSelector()
         self._workers: dict[int, _Worker] = {}
         self._proven = False
@@ -130,7 +134,7 @@ class Supervisor:
         self._kill_at = time.monotonic() + (AT_ONCE if at_once else drain + OVERTIME)
         if not at_once:
             log.info("stopping %d workers: requests in flight have %g s to end", len(self._workers), drain)
-        self._listener.close()  # the workers close theirs: from now on connections are refused
+        self._listeners.close()  # the workers close theirs: from now on connections are refused
         for worker in self._workers.values():
             _tell(worker, STOP_NOW if at_once else STOP)
 
@@ -153,14 +157,17 @@ class Supervisor:
         return self._settings.server.workers if self._proven else 1
 
     def _fill(self) -> None:
-        while len(self._workers) < self._wanted() and time.monotonic() >= self._not_before:
-            try:
-                self._fork()
-            except OSError as error:
-                pause = self._pause_after(self._early_deaths)
-                log.error("no worker could be started (%s); the next attempt is in %g s", error.strerror, pause)
+        taken = {worker.slot for worker in self._workers.values()}
+        for slot in range(self._wanted()):
+            if slot not in taken and time.monotonic() >= self._not_before:
+                try:
+                    self._fork(slot)
+                except (OSError, CannotStart) as error:
+                    pause = self._pause_after(self._early_deaths)
+                    log.error("no worker could be started (%s); the next attempt is in %g s", error, pause)
 
-    def _fork(self) -> None:
+    def _fork(self, slot: int) -> None:
+        self._listeners.open(slot)
         ours, theirs = socket.socketpair()
         announcing = not self._proven
         # Until the child has handlers of its own, a signal to it would be noted as one to this process.
@@ -168,15 +175,15 @@ class Supervisor:
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(ours, theirs, announcing=announcing)
+                self._become_worker(slot, ours, theirs, announcing=announcing)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         theirs.close()
         ours.setblocking(False)
-        worker = self._workers[pid] = _Worker(pid, ours)
+        worker = self._workers[pid] = _Worker(slot, pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
-    def _become_worker(self, ours: socket.socket, theirs: socket.socket, *, announcing: bool) -> NoReturn:
+    def _become_worker(self, slot: int, ours: socket.socket, theirs: socket.socket, *, announcing: bool) -> NoReturn:
         """What the child does instead of going on: nothing of this process may be cleaned up, or waited for, twice."""
         code = 1
         try:
@@ -184,7 +191,8 @@ class Supervisor:
             self._selector.close()
             for link in (ours, *(worker.link for worker in self._workers.values())):
                 link.close()  # held here, they would hide from the others that the supervisor is gone
-            code = serve_as_worker(self._settings, self._listener, theirs, announcing=announcing)
+            listener = self._listeners.keep_only(slot)
+            code = serve_as_worker(self._settings, listener, theirs, announcing=announcing)
         except BaseException:
             log.critical("worker %d failed", os.getpid(), exc_info=True)
         finally:
@@ -225,6 +233,8 @@ class Supervisor:
             raise CannotStart(refusal)
         served_long = worker.ready and time.monotonic() - worker.started >= STABLE
         pause = self._pause_after(0 if served_long else self._early_deaths)
+        if pause > WAITS:
+            self._listeners.abandon(worker.slot)
         why = f"signal {signal.Signals(-code).name}" if code < 0 else refusal or f"exit code {code}"
         log.error("worker %d ended (%s); it is replaced in %g s", worker.pid, why, pause)
 

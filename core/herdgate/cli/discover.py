@@ -125,11 +125,11 @@ class Backends:
                     raise failed.__cause__ from None
                 raise
             try:
-                await reply.aread()
+                body = b"".join([piece async for piece in reply])
             finally:
                 await reply.aclose()
-        reply.request = httpx.Request("GET", upstream.settings.base_url + path)
-        return reply
+        asked = httpx.Request("GET", upstream.settings.base_url + path)
+        return httpx.Response(reply.head.status, content=body, request=asked)
 
 
 @asynccontextmanager

@@ -102,5 +102,7 @@ def waiting_for(names: Sequence[str]) -> Iterator[Callable[[str], None]]:
 
 
 def _waiting(names: Sequence[str]) -> str:
+    if not names:
+        return "Done"
     shown = ", ".join(names[:5])
     return f"Waiting for {shown}{f' and {len(names) - 5} more' if len(names) > 5 else ''} …"

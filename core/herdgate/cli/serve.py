@@ -8,6 +8,7 @@ import click
 
 from herdgate import logs
 from herdgate.cli.options import config_option, settings_of
+from herdgate.listeners import Listeners
 from herdgate.process import serve_alone
 from herdgate.server import listen
 from herdgate.supervisor import Supervisor
@@ -28,7 +29,7 @@ def command(ctx: click.Context, config: str | None, host: str | None, port: str 
     logs.configure(settings)
     for notice in settings.notices:
         logging.getLogger("herdgate").warning("%s", notice)
-    with listen(settings.server.host, settings.server.port) as listener:
-        if settings.server.workers == 1:
-            ctx.exit(serve_alone(settings, listener))
-        ctx.exit(Supervisor(settings, listener).run())
+    server = settings.server
+    if server.workers == 1:
+        ctx.exit(serve_alone(settings, listen(server.host, server.port)))
+    ctx.exit(Supervisor(settings, Listeners(server.host, server.port, server.workers)).run())
