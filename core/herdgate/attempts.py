@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import httpx
 
@@ -21,6 +21,7 @@ from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, defaul
 from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing, Opening, framing_of
 from herdgate.points import HookPoints
+from herdgate.scope import Scope
 from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
 
 ERROR_BODY_LIMIT = 64 * 1024
@@ -44,18 +45,30 @@ class _Failed(Exception):  # noqa: N818 - it carries a Failure
 
 @dataclass(slots=True)
 class Opened:
-    """A reply with a good opening. `reply` continues after `opening`; `scope` holds the connection and the plugins'
-    leases.
+    """A reply with a good opening.
+
+    `reply` gives what comes after `opening`, if `complete` does not say that this is all. `scope` holds the connection
+    and the plugins' leases; whoever gets this closes it.
     """
 
     attempt: Attempt
     upstream: Upstream
-    head: Head
+    reply: UpstreamReply
     framing: Framing
     opening: bytes
     complete: bool
-    reply: UpstreamReply
-    scope: AsyncExitStack
+    scope: Scope
+
+    @property
+    def head(self) -> Head:
+        """Status and headers of the reply."""
+        return self.reply.head
+
+
+class _Seen(NamedTuple):
+    framing: Framing
+    opening: bytes
+    complete: bool
 
 
 class Attempts:
@@ -96,17 +109,18 @@ class Attempts:
 
     async def _attempt(self, attempt: Attempt) -> Opened:
         """One backend. Whatever happens, what this attempt took is given back, unless it succeeds."""
-        async with AsyncExitStack() as scope:
-            try:
-                return await self._within(attempt, scope)
-            except _Failed as failed:
-                attempt.failed(failed.failure)
-                raise
-            except BaseException:
+        scope = Scope()
+        try:
+            return await self._within(attempt, scope)
+        except BaseException as error:
+            if isinstance(error, _Failed):
+                attempt.failed(error.failure)
+            else:
                 attempt.outcome = AttemptOutcome.ABANDONED
-                raise
+            await scope.close()
+            raise
 
-    async def _within(self, attempt: Attempt, scope: AsyncExitStack) -> Opened:
+    async def _within(self, attempt: Attempt, scope: Scope) -> Opened:
         upstream = self._discovery.upstream(attempt.backend)
         if upstream is None:
             raise _Failed(Failure(Kind.SKIPPED, Phase.CONNECT, "the backend was just taken out of the configuration"))
@@ -118,10 +132,10 @@ class Attempts:
         try:
             async with asyncio.timeout(limit) as deadline:
                 reply = await upstream.send(request)
-                scope.push_async_callback(reply.aclose)
+                scope.push(reply.aclose)
                 phase = Phase.OPENING
                 attempt.status = reply.head.status
-                opened = await self._opened(attempt, upstream, reply, deadline)
+                framing, opening, complete = await self._opened(upstream, reply, deadline)
         except TimeoutError as error:
             raise _Failed(Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")) from error
         except UpstreamFailed as failed:
@@ -129,10 +143,9 @@ class Attempts:
         except httpx.HTTPError as error:
             raise _Failed(failure_of(error, phase)) from error
         attempt.first_event_after = loop.time() - started
-        opened.scope = scope.pop_all()
-        return opened
+        return Opened(attempt, upstream, reply, framing, opening, complete, scope)
 
-    async def _prepared(self, attempt: Attempt, scope: AsyncExitStack) -> UpstreamRequest:
+    async def _prepared(self, attempt: Attempt, scope: Scope) -> UpstreamRequest:
         """What the plugins have to say before anything is sent."""
         try:
             answer = await self._points.around_attempt.enter(scope, self._exchange, attempt)
@@ -143,9 +156,7 @@ class Attempts:
             kind = Kind.SKIPPED if fault.hook == "around_attempt" else Kind.PLUGIN
             raise _Failed(Failure(kind, Phase.CONNECT, str(fault))) from fault
 
-    async def _opened(
-        self, attempt: Attempt, upstream: Upstream, reply: UpstreamReply, deadline: asyncio.Timeout
-    ) -> Opened:
+    async def _opened(self, upstream: Upstream, reply: UpstreamReply, deadline: asyncio.Timeout) -> _Seen:
         head = reply.head
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(reply))
@@ -156,7 +167,7 @@ class Attempts:
             self._inspect(head, opening)
         elif framing is not Framing.WHOLE:  # of a reply too long to be held nobody can tell anything yet
             self._inspect(head, opening[:end])
-        return Opened(attempt, upstream, head, framing, opening, end is None, reply, AsyncExitStack())
+        return _Seen(framing, opening, end is None)
 
     def _inspect(self, head: Head, event: bytes) -> None:
         try:
@@ -183,7 +194,7 @@ async def _read_opening(
             return bytes(opening.buffer), end
         if failure := opening.overlong():
             raise _Failed(failure)
-        if framing is Framing.WHOLE:
+        if framing is Framing.WHOLE and not reply.complete:
             deadline.reschedule(loop.time() + idle_timeout)
     if failure := opening.ended():
         raise _Failed(failure)

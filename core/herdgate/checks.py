@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Rejected, Resource
 from herdgate.backend import ModelEntry
@@ -13,6 +12,7 @@ from herdgate.exchange import Exchange
 from herdgate.origins import OriginRules
 from herdgate.points import HookPoints
 from herdgate.responder import Responder
+from herdgate.scope import Scope
 from herdgate.surface import Endpoint
 
 audit = logging.getLogger("herdgate.audit")
@@ -47,7 +47,7 @@ def routed_endpoint(exchange: Exchange) -> Endpoint:
     return endpoint
 
 
-async def admitted(exchange: Exchange, identity: Identity, points: HookPoints, scope: AsyncExitStack) -> None:
+async def admitted(exchange: Exchange, identity: Identity, points: HookPoints, scope: Scope) -> None:
     """Apply the caller's limits; what they lease is given back when `scope` closes."""
     refusal = await points.admit.enter(scope, exchange, identity)
     if isinstance(refusal, Refusal):

@@ -112,15 +112,18 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status and headers of a backend's reply. Header names are lower-case."""
+    """Status and headers of a backend's reply. Header names are lower-case.
+
+    `content_type` is the media type without parameters, in lower case; empty if there is none.
+    """
 
     status: int
     headers: Mapping[str, str]
+    content_type: str = field(init=False)
 
-    @property
-    def content_type(self) -> str:
-        """The media type without parameters, in lower case; empty if there is none."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def __post_init__(self) -> None:
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        object.__setattr__(self, "content_type", media_type)
 
 
 class Exchange:

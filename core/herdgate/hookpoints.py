@@ -14,15 +14,16 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
-from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource, Verdict, overall, spread
 from herdgate.failure import Skip
 from herdgate.hooks import INFO, HookInfo
+from herdgate.scope import Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +73,7 @@ class _Pending:
 class Point:
     """What all kinds have in common: the implementations and how one of them is asked."""
 
-    __slots__ = ("_expects", "hook", "impls", "info", "ledger")
+    __slots__ = ("_at_sight", "_expects", "hook", "impls", "info", "ledger")
 
     def __init__(self, hook: str, impls: Sequence[Impl], ledger: Ledger) -> None:
         self.hook = hook
@@ -80,6 +81,8 @@ class Point:
         self.info: HookInfo = INFO[hook]
         self.ledger = ledger
         self._expects = None if object in self.info.expects else self.info.expects
+        # What needs no closer look; nothing if anything may be returned, an awaitable too, or items are to be checked.
+        self._at_sight = self._expects if self._expects and self.info.items is object else ()
 
     def __bool__(self) -> bool:
         return bool(self.impls)
@@ -121,9 +124,9 @@ class Point:
         """
         try:
             result = impl.call(*args)
-            if isawaitable(result):
-                return _Pending(result)
-            return self._checked(result)
+            if result is None or isinstance(result, self._at_sight):
+                return result
+            return _Pending(result) if isawaitable(result) else self._checked(result)
         except self.info.raises:
             raise
         except Exception as error:
@@ -246,6 +249,7 @@ class Guard(Point):
 
     async def __call__(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Allow | Deny]:
         """One verdict per resource."""
+        count = len(resources)
         said: list[list[tuple[str, Verdict]]] = [[] for _ in resources]
         until: float | None = None
         for impl in self.impls:
@@ -254,9 +258,9 @@ class Guard(Point):
                 if answer.__class__ is _Pending:
                     until = until or self._deadline()
                     answer = await self._settle(impl, answer, until)
-                verdicts = self._spread(impl, answer, len(resources))
+                verdicts = self._spread(impl, answer, count)
             except PluginFault as fault:
-                verdicts = [Deny(str(fault))] * len(resources)
+                verdicts = [Deny(str(fault))] * count
             for heard, verdict in zip(said, verdicts, strict=True):
                 heard.append((impl.plugin, verdict))
         return [overall(heard) for heard in said]
@@ -269,7 +273,7 @@ class Guard(Point):
 
 
 class Contexts(Point):
-    """Context managers, entered in order into the caller's exit stack, left in reverse whatever happened.
+    """Context managers, entered in order into the caller's scope, left in reverse whatever happened.
 
     A plugin's manager is always left without an exception, so that code after its `yield` runs in every case; what
     happened stands in the objects it was given.
@@ -277,8 +281,8 @@ class Contexts(Point):
 
     __slots__ = ()
 
-    async def enter(self, stack: AsyncExitStack, *args: Any) -> Refusal | Skip | None:
-        """Enter all of them. A Refusal or a Skip stops; what was entered before stays in `stack`.
+    async def enter(self, scope: Scope, *args: Any) -> Refusal | Skip | None:
+        """Enter all of them. A Refusal or a Skip stops; what was entered before stays in `scope`.
 
         Raises PluginFault, unless the plugin declared itself advisory where its hook allows that.
         """
@@ -290,14 +294,14 @@ class Contexts(Point):
                     return answer
                 if answer is not None:
                     until = until or self._deadline()
-                    await self._enter_one(stack, impl, answer, until)
+                    await self._enter_one(scope, impl, answer, until)
             except PluginFault:
                 if not impl.advisory:
                     raise
         return None
 
     async def _enter_one(
-        self, stack: AsyncExitStack, impl: Impl, manager: AbstractAsyncContextManager[None], until: float
+        self, scope: Scope, impl: Impl, manager: AbstractAsyncContextManager[None], until: float
     ) -> None:
         try:
             async with asyncio.timeout_at(until) as deadline:
@@ -307,30 +311,16 @@ class Contexts(Point):
         except Exception as error:
             late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
             raise self._fault(impl, error, late) from error
-        stack.push_async_exit(_Leave(self, impl, manager))
+        scope.push(partial(self._leave, impl, manager))
 
-    def left_badly(self, impl: Impl, error: Exception, why: str) -> None:
-        """Record that a plugin's manager failed while it was left."""
-        self._fault(impl, error, why)
-
-
-class _Leave(AbstractAsyncContextManager[None]):
-    """Leaves a plugin's context manager within the deadline, and keeps its faults from hiding anybody else's."""
-
-    def __init__(self, point: Contexts, impl: Impl, manager: AbstractAsyncContextManager[None]) -> None:
-        self.point = point
-        self.impl = impl
-        self.manager = manager
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        limit = self.point.info.deadline
+    async def _leave(self, impl: Impl, manager: AbstractAsyncContextManager[None]) -> None:
+        """Leave one within the deadline; its fault is recorded, and the others are still left."""
+        limit = self.info.deadline
         try:
             async with asyncio.timeout(limit) as deadline:
-                await self.manager.__aexit__(None, None, None)
+                await manager.__aexit__(None, None, None)
         except Exception as error:
-            self.point.left_badly(self.impl, error, f"not left within {limit:g} s" if deadline.expired() else "")
+            self._fault(impl, error, f"not left within {limit:g} s" if deadline.expired() else "")
 
 
 class Gather(Point, Generic[P, R]):

@@ -85,7 +85,7 @@ class Opening:
         A last line of NDJSON may lack its end. An SSE event without the blank line after it does not count, by the
         standard.
         """
-        if not self.buffer.strip():
+        if not self.buffer or self.buffer.isspace():
             return Failure(Kind.EMPTY, Phase.OPENING, "a success status with an empty body")
         if self.framing is Framing.SSE:
             return Failure(Kind.BROKEN, Phase.OPENING, "the stream ended before its first event was complete")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import nullcontext
 
 from herdgate import checks, local, routed
 from herdgate.answer import Answer
@@ -15,6 +15,7 @@ from herdgate.hookpoints import PluginFault
 from herdgate.masking import Denied, masked
 from herdgate.responder import Responder
 from herdgate.runtime import Runtime
+from herdgate.scope import Scope
 from herdgate.surface import Treatment
 
 log = logging.getLogger("herdgate.requests")
@@ -28,8 +29,7 @@ async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> N
     """Answer one request, and tell the plugins once how it ended, whatever happened to it."""
     answer = Answer(exchange, responder)
     try:
-        async with AsyncExitStack() as scope:
-            await _answer(answer, runtime, scope)
+        await _answer(answer, runtime)
     except asyncio.CancelledError:
         answer.outcome = Outcome.CLIENT_LEFT
         raise
@@ -42,9 +42,10 @@ async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> N
         runtime.points.exchange_ended(runtime.tasks.spawn, summary)
 
 
-async def _answer(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> None:
+async def _answer(answer: Answer, runtime: Runtime) -> None:
     """Every way in which a request can end early comes back here and becomes a reply."""
     exchange = answer.exchange
+    scope = Scope()
     try:
         limit = runtime.settings.server.total_deadline
         async with nullcontext() if limit is None else asyncio.timeout(limit):
@@ -62,9 +63,11 @@ async def _answer(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> No
             await answer.break_off(OUT_OF_TIME)
         else:
             await answer.give(error_reply(exchange.family, 504, TIMED_OUT, request_id=exchange.id), Outcome.FAILED)
+    finally:
+        await scope.close()
 
 
-async def _treat(answer: Answer, runtime: Runtime, scope: AsyncExitStack) -> None:
+async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     exchange, responder, points = answer.exchange, answer.responder, runtime.points
     if (reply := local.open_reply(exchange, responder, runtime)) is not None:
         await answer.give(reply)

@@ -112,24 +112,26 @@ def _upstream_request(exchange: Exchange, endpoint: Endpoint, responder: Respond
 
 async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> None:
     """Send the reply, and settle the attempt before its leases are given back."""
-    exchange, attempt = answer.exchange, opened.attempt
-    async with opened.scope:
-        try:
-            filters = runtime.points.filter_stream(exchange, opened.head)
-            chain = Filters(filters, runtime.points.ledger) if filters else None
-            failure = None
-            if opened.complete:
-                await _send_whole(answer, opened, chain)
-            else:
-                failure = await _send_stream(answer, endpoint, opened, chain)
-        except BaseException:
-            attempt.outcome = AttemptOutcome.ABANDONED
-            raise
+    attempt = opened.attempt
+    try:
+        attempt.outcome = AttemptOutcome.ABANDONED  # unless it comes to an end below
+        failure = await _send(answer, endpoint, opened, runtime)
         if failure is None:
             attempt.outcome = AttemptOutcome.SUCCEEDED
         else:
             answer.outcome = Outcome.BROKEN
             attempt.failed(failure)
+    finally:
+        await opened.scope.close()
+
+
+async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> Failure | None:
+    filters = runtime.points.filter_stream(answer.exchange, opened.head)
+    chain = Filters(filters, runtime.points.ledger) if filters else None
+    if opened.complete:
+        await _send_whole(answer, opened, chain)
+        return None
+    return await _send_stream(answer, endpoint, opened, chain)
 
 
 async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:

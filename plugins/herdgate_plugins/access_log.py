@@ -17,6 +17,8 @@ class AccessLog:
     @hookimpl
     def exchange_ended(self, summary: Summary) -> None:
         """Write the line."""
+        if not log.isEnabledFor(logging.INFO):
+            return
         exchange = summary.exchange
         first = summary.first_byte_after
         log.info(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from herdgate.hookpoints import (
     Point,
 )
 from herdgate.hooks import INFO
+from herdgate.scope import Scope
 from herdgate.tasks import Tasks
 
 ALICE = Identity("alice")
@@ -339,7 +340,7 @@ class Diary:
 async def test_contexts_are_entered_in_order_and_left_in_reverse() -> None:
     diary = Diary()
     point = Contexts("admit", [diary.plugin("a"), impl(now(None)), diary.plugin("b")], Ledger())
-    async with AsyncExitStack() as stack:
+    async with Scope() as stack:
         assert await point.enter(stack, 1, 2) is None
         diary.lines.append("work")
     assert diary.lines == ["+a", "+b", "work", "-b", "-a"]
@@ -347,10 +348,10 @@ async def test_contexts_are_entered_in_order_and_left_in_reverse() -> None:
 
 async def test_code_after_the_yield_runs_however_the_request_ended() -> None:
     diary = Diary()
-    async with AsyncExitStack() as stack:
-        stack.enter_context(pytest.raises(asyncio.CancelledError))
-        await Contexts("admit", [diary.plugin("a")], Ledger()).enter(stack, 1, 2)
-        raise asyncio.CancelledError
+    with pytest.raises(asyncio.CancelledError):  # noqa: PT012 - the scope is a part of it
+        async with Scope() as stack:
+            await Contexts("admit", [diary.plugin("a")], Ledger()).enter(stack, 1, 2)
+            raise asyncio.CancelledError
     assert diary.lines == ["+a", "-a"]
 
 
@@ -358,7 +359,7 @@ async def test_code_after_the_yield_runs_however_the_request_ended() -> None:
 async def test_a_refusal_stops_and_what_was_taken_is_given_back(hook: str, answer: object) -> None:
     diary = Diary()
     point = Contexts(hook, [diary.plugin("a"), impl(now(answer)), diary.plugin("c")], Ledger())
-    async with AsyncExitStack() as stack:
+    async with Scope() as stack:
         assert await point.enter(stack, 1, 2) is answer
         assert diary.lines == ["+a"]
     assert diary.lines == ["+a", "-a"]
@@ -384,7 +385,7 @@ async def test_a_fault_on_entering_gives_back_what_was_taken(call: Callable[...,
     diary, ledger = Diary(), Ledger()
     point = Contexts("admit", [diary.plugin("a"), impl(call, "bad"), diary.plugin("c")], ledger)
     hurry(point)
-    async with AsyncExitStack() as stack:
+    async with Scope() as stack:
         with pytest.raises(PluginFault) as caught:
             await point.enter(stack, 1, 2)
     assert caught.value.why.startswith(why)
@@ -398,7 +399,7 @@ async def test_an_advisory_plugin_that_fails_on_entering_is_left_out(call: Calla
     impls = [diary.plugin("a"), impl(call, "adviser", advisory=True), diary.plugin("c")]
     point = Contexts("around_attempt", impls, ledger)
     hurry(point)
-    async with AsyncExitStack() as stack:
+    async with Scope() as stack:
         assert await point.enter(stack, 1, 2) is None
     assert diary.lines == ["+a", "+c", "-c", "-a"]
     assert ledger.faults == {("adviser", "around_attempt"): 1}
@@ -415,10 +416,10 @@ async def test_a_fault_on_leaving_is_recorded_and_hides_nothing() -> None:
     impls = [diary.plugin("a"), diary.plugin("b", leave=KeyError("lost")), impl(sticky, "c")]
     point = Contexts("admit", impls, ledger)
     hurry(point)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(pytest.raises(ValueError, match="what really happened"))
-        await point.enter(stack, 1, 2)
-        raise ValueError("what really happened")
+    with pytest.raises(ValueError, match="what really happened"):  # noqa: PT012 - the scope is a part of it
+        async with Scope() as stack:
+            await point.enter(stack, 1, 2)
+            raise ValueError("what really happened")
     assert diary.lines == ["+a", "+b", "-b", "-a"]
     assert ledger.faults == {("b", "admit"): 1, ("c", "admit"): 1}
 
@@ -427,7 +428,7 @@ async def test_what_lifespan_may_raise_to_stop_the_start_is_no_fault() -> None:
     (refusal,) = INFO["lifespan"].raises
     ledger = Ledger()
     point = Contexts("lifespan", [Diary().plugin("a", enter=refusal("no key"))], ledger)
-    async with AsyncExitStack() as stack:
+    async with Scope() as stack:
         with pytest.raises(refusal, match="no key"):
             await point.enter(stack, 1)
     assert not ledger.faults

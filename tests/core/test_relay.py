@@ -22,7 +22,7 @@ from herdgate.surface import Endpoint, find
 from herdgate.testing.faults import Cut, EndWithoutDone, ErrorEvent, Events, Hang, Slice
 from herdgate.testing.gateway import until
 from herdgate.testing.simulated import SimulatedOllama
-from herdgate.upstream.client import ReplyBody, Upstream
+from herdgate.upstream.client import Upstream, UpstreamReply
 from herdgate.upstream.transport import UpstreamTransport
 
 
@@ -111,14 +111,14 @@ def caller() -> Caller:
 
 
 @asynccontextmanager
-async def reply_of(backend: SimulatedOllama, path: str) -> AsyncIterator[ReplyBody]:
+async def reply_of(backend: SimulatedOllama, path: str) -> AsyncIterator[UpstreamReply]:
     """What the backend answers to one streaming request."""
     upstream = Upstream(BackendSettings(name="a", base_url=backend.url), UpstreamTransport())
     asked = {"model": "llama3.2", "stream": True, "input": "hi", "messages": [{"role": "user", "content": "hi"}]}
     request = UpstreamRequest("POST", path, (("content-type", "application/json"),), json.dumps(asked).encode())
     response = await upstream.send(request)
     try:
-        yield ReplyBody(response)
+        yield response
     finally:
         await response.aclose()
         await upstream.aclose()

@@ -61,6 +61,11 @@ class UpstreamReply:
             self._pulled = aiter(self._stream)
         return self._pulled
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body has come, read or not; False where the transport cannot tell."""
+        return isinstance(self._stream, BodyStream) and self._stream.complete
+
     async def pushed(self) -> BodyStream | None:
         """The stream itself, for what is still to come, if it can push into a sink. Pulling has then ended."""
         if not isinstance(self._stream, BodyStream):

@@ -22,6 +22,7 @@ class Phase(Enum):
     ARRIVING = auto()
     COMPLETE = auto()
     BROKEN = auto()
+    CLOSED = auto()
 
 
 class BodyStream(httpx.AsyncByteStream):
@@ -59,6 +60,11 @@ class BodyStream(httpx.AsyncByteStream):
                 await self._change()
             else:
                 return
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last byte is there, be it read or not."""
+        return self._phase is Phase.COMPLETE
 
     async def relay(self, sink: Callable[[bytes], None]) -> None:
         """Hand over what is buffered, then call ``sink`` with the body in each read of the socket.
@@ -100,10 +106,7 @@ class BodyStream(httpx.AsyncByteStream):
 
         If the response is still arriving, its connection is cut at once, which tells the backend to stop working on it.
         """
-        self._buffer.clear()
-        self.fail(httpx.StreamClosed())
-        if self._phase is Phase.COMPLETE:
-            self._phase, self._error = Phase.BROKEN, httpx.StreamClosed()
+        self._close()
 
     # For the transport, before the consumer gets the stream
 
@@ -149,18 +152,35 @@ class BodyStream(httpx.AsyncByteStream):
 
     def fail(self, error: Exception) -> None:
         """End a response that is still arriving, with this error and with its connection."""
-        if self._phase is Phase.ARRIVING and self._connection is not None:
-            self._phase, self._error = Phase.BROKEN, error
-            connection, self._connection = self._connection, None
+        connection = self._enter(Phase.BROKEN)
+        if connection is not None:
+            self._error = error
             connection.abort()
             self._wake()
 
+    # Inside
+
     def _finish(self) -> None:
-        if self._phase is Phase.ARRIVING and self._connection is not None:
-            self._phase = Phase.COMPLETE
-            connection, self._connection = self._connection, None
+        connection = self._enter(Phase.COMPLETE)
+        if connection is not None:
             connection.release(reusable=self._parser.keep_alive and not self._parser.surplus)
             self._wake()
+
+    def _close(self) -> None:
+        self._buffer.clear()
+        connection = self._enter(Phase.CLOSED)
+        if connection is not None:
+            connection.abort()
+            self._wake()
+        elif self._phase is Phase.COMPLETE:
+            self._phase = Phase.CLOSED
+
+    def _enter(self, phase: Phase) -> "Connection | None":
+        """Leave ARRIVING and give up the connection, which is ours in no other phase; None if it has been done."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._phase = phase
+        return connection
 
     def _pour(self, body: bytes) -> None:
         if self._sink is not None:
@@ -175,8 +195,8 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             sink(body)
         except Exception as error:
-            self._error = error  # even if the last byte of the response is here and the connection not ours any more
             self.fail(error)
+            self._error = error  # also when the response is complete, and nothing left to fail
 
     def _take(self) -> bytes:
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
@@ -189,6 +209,8 @@ class BodyStream(httpx.AsyncByteStream):
     def _may_continue(self) -> bool:
         if self._error is not None:
             raise self._error
+        if self._phase is Phase.CLOSED:
+            raise httpx.StreamClosed
         return self._phase is Phase.ARRIVING
 
     async def _change(self) -> None:
@@ -201,7 +223,7 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             await self._waiter
         except asyncio.CancelledError:
-            self.fail(httpx.StreamClosed())
+            self._close()
             raise
         finally:
             self._waiter = None
