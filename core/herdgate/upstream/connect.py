@@ -23,9 +23,8 @@ async def connect(connection: Connection, tls: ssl.SSLContext | None, seconds: f
             if tls is not None:
                 transport = await _secure(connection, transport, tls)
     except TimeoutError as error:
-        if not deadline.expired():
-            raise connect_error(origin, error) from error
-        raise httpx.ConnectTimeout(f"no connection to {origin} within {seconds:g} s") from None
+        within = f" within {seconds:g} s" if deadline.expired() else ": the system gave up"
+        raise httpx.ConnectTimeout(f"no connection to {origin}{within}") from error
     except (OSError, UnicodeError) as error:
         raise connect_error(origin, error) from error
     if not connection.opened(transport):

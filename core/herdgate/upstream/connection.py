@@ -1,6 +1,8 @@
 """One TCP or TLS connection to a backend, carrying one exchange after the other."""
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
@@ -24,6 +26,8 @@ _SOCKET_OPTIONS = (
 )
 """A backend may think for minutes without a byte on the wire. Keep-alive probes tell a backend that thinks from
 a machine that is gone, within 30 s; TCP_USER_TIMEOUT (ms) does the same while sent bytes are not acknowledged."""
+
+_READ_SIZE = 65_536
 
 
 class State(Enum):
@@ -86,8 +90,8 @@ class Connection(asyncio.Protocol):
         return self._stream
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send without waiting; on a closed connection do nothing, the response has failed by then."""
-        if self._state is State.BUSY:
+        """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
+        if self._state is State.BUSY and not self._transport.is_closing():
             self._transport.write(data)
 
     def all_sent(self) -> None:
@@ -99,6 +103,8 @@ class Connection(asyncio.Protocol):
 
         Raises ``httpx.WriteTimeout`` when it does not within this time.
         """
+        if self._transport.is_closing():
+            await asyncio.sleep(0)  # let the event loop report it
         if self._writable.is_set():
             return
         try:
@@ -117,7 +123,9 @@ class Connection(asyncio.Protocol):
         """
         self._stream = None
         self.silence.stop()
-        if self._state is State.BUSY and reusable and self._sent and not self._transport.get_write_buffer_size():
+        transport = self._transport
+        all_taken = self._sent and not transport.get_write_buffer_size() and not transport.is_closing()
+        if self._state is State.BUSY and reusable and all_taken:
             self._state = State.IDLE
             self.resume_reading()
             self._on_idle(self)
@@ -148,6 +156,20 @@ class Connection(asyncio.Protocol):
         if self._reading_paused and self._state is not State.CLOSED:
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _hear_last_words(self) -> None:
+        """Read what the backend said before it refused to be sent any more.
+
+        A server that answers early and closes resets the connection as well. The event loop gives the connection
+        up when a write fails, with the answer unread in the socket, which is still open here. With TLS its bytes
+        would be of no use.
+        """
+        if self._stream is None or self.origin.scheme == "https":
+            return
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self._stream is not None and (data := os.read(descriptor, _READ_SIZE)):
+                self.data_received(data)
 
     def _silent_for(self, seconds: float) -> None:
         if self._stream is not None:
@@ -181,6 +203,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the response why it ends, if it was still arriving."""
+        if exc is not None:
+            self._hear_last_words()
         if self._stream is not None and exc is not None:
             self._stream.fail(lost_error(self.origin, exc, sent=self._sent))
         elif self._stream is not None:

@@ -1,6 +1,7 @@
 """Sending bodies that are large or come piece by piece, to backends that take them, or do not."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -112,6 +113,33 @@ async def test_an_early_answer_ends_a_large_upload(talk: Conversation, end: str)
     assert await talk.read(response) == b"no"
     assert await talk.read(await talk.get(OK)) == b"ok"
     assert talk.backend.accepted == 2
+
+
+@pytest.mark.parametrize("body", ["bytes", "pieces", "slow pieces"])
+async def test_an_early_answer_survives_the_reset_that_comes_with_it(talk: Conversation, body: str) -> None:
+    """A server that answers and closes with unread bytes resets the connection, and our next write fails."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield bytes(8000)
+            if body == "slow pieces":
+                await asyncio.sleep(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(TOO_LARGE)
+
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        for _ in range(20):
+            refusing = asyncio.ensure_future(asyncio.to_thread(refuse))
+            content = LARGE if body == "bytes" else pieces()
+            response = await soon(talk.ask(httpx.Request("POST", url, content=content)))
+            assert response.status_code == 413
+            assert await talk.read(response) == b"no"
+            await refusing
 
 
 async def test_an_early_answer_ends_an_upload_whose_next_piece_does_not_come(talk: Conversation) -> None:
