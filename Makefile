@@ -9,7 +9,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: check clean demo format help lock redis serve test
+.PHONY: check clean demo docs format help lock redis serve test
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ check: $(DEVELOPMENT) ## Lint, types, layers
 format: $(DEVELOPMENT) ## Format the code and apply the safe fixes of the linter
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(DEVELOPMENT) ## Write docs/hooks.md and docs/configuration.md from the code
+	$(BIN)/python scripts/generate_docs.py
 
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)
