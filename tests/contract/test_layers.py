@@ -3,7 +3,9 @@
 A contract whose pattern matches nothing is kept whatever one writes, hence the second half.
 """
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,3 +89,33 @@ def test_a_plugin_may_import_the_public_core(tree: Path) -> None:
     result = lint(tree, "plugins-import-the-public-core")
 
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+# The same read off the source, where a contract of the linter cannot look: inside functions, by name, between plugins.
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it; a relative import begins with its dots."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
+def sources(root: str) -> list[Path]:
+    return sorted((ROOT / root).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources("plugins"), ids=lambda path: path.stem)
+def test_a_built_in_plugin_imports_nothing_of_ours_but_the_public_names(path: Path) -> None:
+    assert {name for name in imports(path) if name.startswith((".", "herdgate"))} <= {"herdgate"}
+    assert "import_module" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", sources("core"), ids=lambda path: str(path.relative_to(ROOT / "core")))
+def test_the_core_names_no_plugin_package(path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith("herdgate_plugins")}
+    assert not re.search(r"""["']herdgate_plugins""", path.read_text())
