@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from herdgate import checks
 from herdgate.access import Action, Deny, Identity, Resource
-from herdgate.backend import ModelEntry
+from herdgate.catalogue import Catalogue
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange
 from herdgate.masking import Denied
@@ -55,26 +55,26 @@ async def reply(exchange: Exchange, endpoint: Endpoint, identity: Identity, runt
         case "model":
             return await _one_model(exchange, endpoint, identity, runtime)
         case "ps":
-            rows = await running_models(runtime.discovery.upstreams)
+            rows = await running_models(runtime.discovery.upstreams, _catalogue(exchange, runtime))
             shown = {
                 entry.name.key for entry in await checks.visible(runtime.points, identity, [row.entry for row in rows])
             }
             return _json({"models": [row.raw for row in rows if row.entry.name.key in shown]})
         case _:
-            entries = await checks.visible(runtime.points, identity, _union(exchange, runtime))
+            entries = await checks.visible(runtime.points, identity, _catalogue(exchange, runtime).union())
             if endpoint.name == "models":
                 return _json({"object": "list", "data": [entry.as_openai() for entry in entries]})
             return _json({"models": [entry.as_tags() for entry in entries]})
 
 
-def _union(exchange: Exchange, runtime: Runtime) -> tuple[ModelEntry, ...]:
+def _catalogue(exchange: Exchange, runtime: Runtime) -> Catalogue:
     """All models. Before the first list is known that is an error, not an empty list: clients would think all models
     gone.
     """
     catalogue = runtime.discovery.catalogue
     if not catalogue.known:
         raise Halt(busy(exchange, NO_CATALOGUE))
-    return catalogue.union()
+    return catalogue
 
 
 async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Reply:
@@ -83,7 +83,7 @@ async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity,
         exchange.model = name = ModelName.parse(asked)
     except InvalidModelName as error:
         raise Halt(error_reply(exchange.family, 400, str(error), request_id=exchange.id)) from error
-    union = _union(exchange, runtime)
+    union = _catalogue(exchange, runtime).union()
     verdict = await checks.allowed(runtime.points, identity, Action.SEE, Resource(name))
     found = next((entry for entry in union if entry.name.key == name.key), None)
     if isinstance(verdict, Deny):

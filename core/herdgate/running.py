@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from herdgate.backend import ModelEntry
+from herdgate.catalogue import Catalogue
 from herdgate.upstream.client import Upstream
 
 PS_DEADLINE = 2.0
@@ -26,15 +27,26 @@ class RunningModel:
     raw: dict[str, object]
 
 
-async def running_models(upstreams: Sequence[Upstream]) -> list[RunningModel]:
+async def running_models(upstreams: Sequence[Upstream], catalogue: Catalogue) -> list[RunningModel]:
     """The loaded models of all backends, those that expire last first. A name on several backends shows the first
     one's row.
+
+    A model that the catalogue does not know of that backend is left out, loaded or not: a plugin may have hidden it.
     """
-    listed = await asyncio.gather(*(_ask(upstream) for upstream in upstreams))
+    listed = await asyncio.gather(*(_known(upstream, catalogue) for upstream in upstreams))
     rows: dict[str, RunningModel] = {}
     for row in (row for rows_of_one in listed for row in rows_of_one):
         rows.setdefault(row.entry.name.key, row)
     return sorted(rows.values(), key=lambda row: str(row.raw.get("expires_at", "")), reverse=True)
+
+
+async def _known(upstream: Upstream, catalogue: Catalogue) -> list[RunningModel]:
+    holds = upstream.backend.name
+    return [
+        row
+        for row in await _ask(upstream)
+        if any(holder.backend.name == holds for holder in catalogue.holders(row.entry.name))
+    ]
 
 
 async def _ask(upstream: Upstream) -> list[RunningModel]:

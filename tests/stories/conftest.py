@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,24 @@ from herdgate.testing.simulated import SimulatedOllama
 MODEL = "llama3.2"
 CHAT = "/api/chat"
 OPENAI_CHAT = "/v1/chat/completions"
+BUILT_IN = (Path(__file__).parents[2] / "plugins.toml").read_text("utf-8")
+
+
+def with_plugin(directory: Path, code: str, settings: str = "") -> str:
+    """A plugins.toml for this directory: the built-in list, and after it the class Extra that this code defines."""
+    (directory / "extra.py").write_text(code, "utf-8")
+    return f'{BUILT_IN}\n[[plugin]]\nuse = "./extra.py:Extra"\n{settings}\n'
+
+
+def plugin_of(gateway: RunningGateway, name: str) -> Any:
+    """The plugin of this name in a running gateway."""
+    return next(plugin.instance for plugin in gateway.gateway.runtime.points.plugins if plugin.name == name)
+
+
+@pytest.fixture
+def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway looks for new keys all the time: for stories that are not about how soon it notices them."""
+    monkeypatch.setattr("herdgate_plugins.api_keys.SYNC_EVERY", 0.02)
 
 
 @pytest.fixture
