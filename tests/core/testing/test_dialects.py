@@ -144,8 +144,9 @@ async def test_transcriptions(sim: SimulatedOllama, client: httpx.AsyncClient) -
     assert reply.json() == {"text": "Hello from simulated backend gpu-1. You sent 12 bytes."}
     form = {"model": "llama3.2", "response_format": "text"}
     assert (await client.post("/v1/audio/transcriptions", data=form, files=sound)).text.startswith("Hello")
-    for data, files in (({}, sound), ({"model": "llama3.2"}, {"other": b"x"})):
-        assert (await client.post("/v1/audio/transcriptions", data=data, files=files)).status_code == 400
+    for data, files, missing in (({}, sound, "model"), ({"model": "llama3.2"}, {"other": b"x"}, "file")):
+        refused = await client.post("/v1/audio/transcriptions", data=data, files=files)
+        assert (refused.status_code, refused.json()["error"]["message"]) == (400, f"{missing} is required")
     assert (await client.post("/v1/audio/transcriptions", json={})).status_code == 400
 
 

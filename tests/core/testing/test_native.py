@@ -1,5 +1,6 @@
 """The native paths against the wire reference."""
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
@@ -161,7 +162,8 @@ async def test_load_and_unload(client: httpx.AsyncClient) -> None:
         reply = await client.post("/api/chat", json={"model": name, "keep_alive": 0})
         assert reply.json()["done_reason"] == "unload"
     assert await loaded() == []
-    await client.post("/api/generate", json={"model": "llama3.2", "prompt": "x", "keep_alive": "0"})
+    reply = await client.post("/api/generate", json={"model": "llama3.2", "prompt": "x", "keep_alive": "0"})
+    assert reply.status_code == 200
     assert await loaded() == []
     await client.post("/api/generate", json={"model": "llama3.2", "prompt": "x", "keep_alive": "1h30m"})
     assert await loaded() == ["llama3.2:latest"]
@@ -213,7 +215,7 @@ async def test_show(client: httpx.AsyncClient) -> None:
     for fields in ({"model": "LLAMA3.2"}, {"name": "llama3.2"}):
         shown = (await client.post("/api/show", json=fields)).json()
         assert shown["capabilities"] == ["completion", "tools"]
-        assert shown["model_info"]["llama.context_length"] == 8192
+        assert shown["model_info"]["llama.context_length"] == shown["details"]["context_length"] == 8192
         assert "model" not in shown
 
 
@@ -231,6 +233,23 @@ async def test_embeddings(client: httpx.AsyncClient) -> None:
     assert sum(x * x for x in old["embedding"]) == pytest.approx(4, rel=1e-3)
     empty_prompt = await client.post("/api/embeddings", json={"model": "nomic-embed-text"})
     assert empty_prompt.json() == {"embedding": []}
+
+
+async def test_a_stub_is_not_local(sim: SimulatedOllama, client: httpx.AsyncClient) -> None:
+    sim.models.add(SimModel("stub", remote_host="https://ollama.com:443", remote_model="gpt-oss:20b"))
+    assert (await client.post("/api/generate", json={"model": "stub", "prompt": "x"})).status_code == 200
+    assert (await client.post("/api/generate", json={"model": "stub:local", "prompt": "x"})).status_code == 404
+
+
+async def test_a_model_is_loaded_once(sim: SimulatedOllama, client: httpx.AsyncClient) -> None:
+    sim.behaviour.load_time = 0.3
+    asked = {"model": "llama3.2", "prompt": "x"}
+    waited = []
+    for _ in range(2):
+        started = asyncio.get_running_loop().time()
+        await client.post("/api/generate", json=asked)
+        waited.append(asyncio.get_running_loop().time() - started)
+    assert waited[0] >= 0.3 > waited[1]
 
 
 async def test_cloud_names_are_answered_if_the_backend_is_signed_in(chat: Any) -> None:

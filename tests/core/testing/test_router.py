@@ -120,6 +120,7 @@ async def test_the_host_plays_no_part_off_loopback() -> None:
 async def test_a_preflight(client: httpx.AsyncClient) -> None:
     reply = await client.options("/api/chat", headers={"Origin": "http://localhost:3000"})
     assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (204, "http://localhost:3000")
+    assert "content-length" not in reply.headers
     assert (await client.options("/api/chat")).status_code == 405
 
 
@@ -142,6 +143,7 @@ async def test_pull(sim: SimulatedOllama, client: httpx.AsyncClient) -> None:
     sim.behaviour.registry = ("gemma3:1b",)
     reply = await client.post("/api/pull", json={"name": "Gemma3:1b"})
     assert reply.headers["content-type"] == "application/x-ndjson"
+    assert reply.headers["transfer-encoding"] == "chunked"
     assert reply.text.splitlines()[-1] == '{"status":"success"}'
     assert "gemma3:1b" in sim.models
     failed = await client.post("/api/pull", json={"model": "nope"})

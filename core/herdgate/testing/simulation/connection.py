@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
         self.left_at: float | None = None
         """When the client was seen leaving, or this side broke the connection off."""
         self.broken_off = False
-        """Whether this side ended the connection."""
+        """Whether this side ended the connection while a reply was under way."""
 
     # what asyncio calls
 
@@ -130,11 +130,13 @@ class Connection(asyncio.Protocol):
         """Send; returns when the kernel took everything. Raises ClientLeft."""
         self._check()
         self._transport.write(data)
-        if self._writable is not None:
-            await asyncio.wait([self._gone, self._writable], return_when=asyncio.FIRST_COMPLETED)
-        else:
+        writable = self._writable
+        if writable is None:
             await asyncio.sleep(0)  # a reader that is always quick enough must not keep the loop from everybody else
-        self._check()
+            return  # even if the client left meanwhile: it may have read everything, and that was all
+        await asyncio.wait([self._gone, writable], return_when=asyncio.FIRST_COMPLETED)
+        if not writable.done():
+            raise ClientLeft
 
     def stop_reading(self) -> None:
         """Leave what the client still sends in the kernel. Its leaving goes unseen from now on."""
@@ -147,12 +149,10 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection with FIN, after what was written."""
-        self.broken_off = True
         self._transport.close()
 
     def reset(self) -> None:
         """End the connection with RST."""
-        self.broken_off = True
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()

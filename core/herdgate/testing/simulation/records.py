@@ -1,7 +1,7 @@
 """What a simulated backend remembers about each request."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from herdgate.testing.simulation.http1 import RequestHead
@@ -17,11 +17,11 @@ class Received:
     ``body`` is complete as soon as the request is answered; a client that left while sending leaves a partial one.
     """
 
-    head: RequestHead = field(repr=False)
+    head: RequestHead
     connection: int
     """Number of the connection it came on, from 1: equal numbers mean a kept connection was used again."""
     arrived: float
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     model: str = ""
     """The model name as the client wrote it; empty if the request names none."""
     events_sent: int = 0
