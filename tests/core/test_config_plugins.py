@@ -14,6 +14,7 @@ BUILTIN = [
     "configured_backends",
     "ollama_discovery",
     "api_keys",
+    "limits",
     "model_access",
     "generic_403",
     "opening_check",

@@ -32,9 +32,11 @@ class RunningGateway:
         """Its address, without a slash at the end."""
         return self.gateway.url
 
-    async def make_key(self, *models: str, name: str = "someone", admin: bool = False) -> dict[str, str]:
+    async def make_key(
+        self, *models: str, name: str = "someone", admin: bool = False, rpm: int | None = None
+    ) -> dict[str, str]:
         """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
-        _, secret = await self.keys.create(name, models, admin=admin)
+        _, secret = await self.keys.create(name, models, admin=admin, rpm=rpm)
         headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
         await until(self._asks_for_keys)
         return headers

@@ -1,0 +1,315 @@
+"""Each built-in plugin can be replaced, and each decision changed, by a third party's file and plugins.toml alone."""
+
+import json
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+import httpx
+import pytest
+
+from herdgate.testing.faults import ErrorEvent, Status
+from herdgate.testing.gateway import RunningGateway, running_gateway
+from herdgate.testing.simulated import SimulatedOllama
+
+ROOT = Path(__file__).parents[2]
+BUILT_IN = [entry["use"] for entry in tomllib.loads((ROOT / "plugins.toml").read_text())["plugin"]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A gateway in front of two backends, which both have llama3.2."""
+
+    gateway: RunningGateway
+    first: SimulatedOllama
+    second: SimulatedOllama
+
+    async def chat(self, model: str = "llama3.2", **headers: str) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        return await self.gateway.client.post("/api/chat", json=body, headers=headers)
+
+    async def answered_by(self) -> str:
+        """Which backend answers a chat; the status and the error if none does."""
+        reply = await self.chat()
+        lines = [json.loads(line) for line in reply.text.splitlines()]
+        if "message" not in lines[0]:
+            return f"{reply.status_code} {lines[0]['error']}"
+        words = "".join(line["message"]["content"] for line in lines)
+        return next(name for name in ("first", "second") if f"backend {name}." in words)
+
+
+@pytest.fixture
+async def backends() -> AsyncIterator[tuple[SimulatedOllama, SimulatedOllama]]:
+    async with SimulatedOllama(name="first") as first, SimulatedOllama(name="second") as second:
+        yield first, second
+
+
+async def seen(
+    look: Callable[[Scene], Awaitable[object]],
+    backends: tuple[SimulatedOllama, SimulatedOllama],
+    directory: Path,
+    uses: list[str],
+    files: dict[str, str],
+) -> object:
+    """What one look at a gateway with these plugins shows."""
+    for name, text in files.items():
+        (directory / name).write_text(dedent(text).replace("SECOND_URL", backends[1].url), "utf-8")
+    toml = "".join(f'[[plugin]]\nuse = "{use}"\n' for use in uses)
+    async with running_gateway(*backends, toml=toml, directory=directory) as gateway:
+        return await look(Scene(gateway, *backends))
+
+
+# what to look at, and what shows there
+
+
+async def who_answers(scene: Scene) -> object:
+    return await scene.answered_by()
+
+
+async def what_is_listed(scene: Scene) -> object:
+    return [model["name"] for model in (await scene.gateway.client.get("/api/tags")).json()["models"]]
+
+
+async def who_may_call(scene: Scene) -> object:
+    return [(await scene.chat(authorization=f"Bearer {key}")).status_code for key in ("nonsense", "open sesame")]
+
+
+async def what_may_be_used(scene: Scene) -> object:
+    return (await scene.chat()).status_code
+
+
+async def how_a_denial_looks(scene: Scene) -> object:
+    reply = await scene.chat("nothing")
+    return reply.status_code, reply.json()
+
+
+async def after_an_error_as_first_event(scene: Scene) -> object:
+    scene.first.script("/api/chat", ErrorEvent(after=0, message="out of memory"))
+    return await scene.answered_by()
+
+
+async def after_a_503(scene: Scene) -> object:
+    scene.first.script("/api/chat", Status(503, "loading"))
+    return await scene.answered_by()
+
+
+async def how_many_have_ended(scene: Scene) -> object:
+    await scene.chat()
+    await scene.chat()
+    return scene.first.requests[-1].values("x-ended")
+
+
+REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, object, str]] = {
+    "configured_backends": (
+        who_answers,
+        "first",
+        "second",
+        """
+        def backend_sources(self):
+            return self
+
+        def list(self):
+            return [BackendSettings(name="own", base_url="SECOND_URL")]
+        """,
+    ),
+    "ollama_discovery": (
+        what_is_listed,
+        ["llama3.2:latest"],
+        ["invented:latest"],
+        """
+        def list_models(self):
+            return [ModelEntry.from_tags({"name": "invented"})]
+        """,
+    ),
+    "api_keys": (
+        who_may_call,
+        [200, 200],
+        [401, 200],
+        """
+        def authenticate(self, credentials):
+            if credentials.key and credentials.key.get_secret_value() == "open sesame":
+                return Identity("friend", models=("*",))
+        """,
+    ),
+    "limits": (
+        what_may_be_used,
+        200,
+        429,
+        """
+        def admit(self):
+            return Refusal("not today")
+        """,
+    ),
+    "model_access": (
+        what_may_be_used,
+        200,
+        403,
+        """
+        def authorise(self, action):
+            return Allow() if action is Action.SEE else None
+        """,
+    ),
+    "generic_403": (
+        how_a_denial_looks,
+        (403, {"error": "access to this model is not allowed"}),
+        (418, {"error": "no"}),
+        """
+        def mask_denial(self):
+            return Reply(418, {"content-type": "application/json"}, b'{"error":"no"}')
+        """,
+    ),
+    "opening_check": (
+        after_an_error_as_first_event,
+        "second",
+        "200 out of memory",
+        """
+        def inspect_opening(self):
+            return None
+        """,
+    ),
+    "priority_failover": (
+        after_a_503,
+        "second",
+        "503 loading",
+        """
+        def judge_failure(self):
+            return GiveUp("one is enough")
+        """,
+    ),
+    "capacity": (
+        who_answers,
+        "first",
+        "second",
+        """
+        def around_attempt(self, attempt):
+            return Skip("always full") if attempt.backend.name == "first" else None
+        """,
+    ),
+    "access_log": (
+        how_many_have_ended,
+        (),
+        ("1",),
+        """
+        def exchange_ended(self):
+            self.ended = getattr(self, "ended", 0) + 1
+
+        @hookimpl
+        def prepare_upstream(self, request):
+            return request.with_header("x-ended", str(getattr(self, "ended", 0)))
+        """,
+    ),
+}
+
+
+def plugin(methods: str, name: str = "Replacement", attributes: str = "") -> str:
+    """A plugin file; the first method is a hook."""
+    body = "".join(f"    {line}\n" for line in dedent(methods).strip().splitlines())
+    return f"from herdgate import *\n\nclass {name}:\n    herdgate_api = 1\n    {attributes}\n    @hookimpl\n{body}"
+
+
+def test_each_built_in_plugin_has_its_replacement_here() -> None:
+    assert list(REPLACEMENTS) == BUILT_IN
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+async def test_a_built_in_plugin_is_replaced_by_changing_one_line(
+    name: str, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    look, with_built_in, with_replacement, methods = REPLACEMENTS[name]
+    assert await seen(look, backends, tmp_path, BUILT_IN, {}) == with_built_in
+    uses = ["./replacement.py:Replacement" if use == name else use for use in BUILT_IN]
+    files = {"replacement.py": plugin(methods)}
+    assert await seen(look, backends, tmp_path, uses, files) == with_replacement
+
+
+async def test_ten_lines_appended_to_the_list_change_the_order_of_backends(
+    backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    text = """\
+        from herdgate import hookimpl
+
+
+        class Backwards:
+            herdgate_api = 1
+
+            @hookimpl
+            def select_candidates(self, candidates):
+                return candidates[::-1]
+        """
+    assert len(text.splitlines()) <= 10
+    uses = [*BUILT_IN, "./backwards.py:Backwards"]
+    assert await seen(who_answers, backends, tmp_path, uses, {"backwards.py": text}) == "second"
+
+
+PREFER = """
+def select_candidates(self, candidates):
+    return sorted(candidates, key=lambda candidate: candidate.backend.name != "{name}")
+"""
+
+
+@pytest.mark.parametrize("last", ["first", "second"])
+async def test_of_two_plugins_that_reorder_the_one_listed_last_has_the_last_word(
+    last: str, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    files = {f"{name}.py": plugin(PREFER.format(name=name), name.title()) for name in ("first", "second")}
+    ordered = sorted(files, key=lambda file: file == f"{last}.py")
+    uses = [*BUILT_IN, *(f"./{file}:{file.removesuffix('.py').title()}" for file in ordered)]
+    assert await seen(who_answers, backends, tmp_path, uses, files) == last
+
+
+@pytest.mark.parametrize("first", ["generic_403", "./teapot.py:Teapot"])
+async def test_of_two_plugins_that_mask_the_one_listed_first_is_asked(
+    first: str, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    files = {"teapot.py": plugin(REPLACEMENTS["generic_403"][3], "Teapot")}
+    uses = sorted([*BUILT_IN, "./teapot.py:Teapot"], key=lambda use: use != first)
+    expected = REPLACEMENTS["generic_403"][1 if first == "generic_403" else 2]
+    assert await seen(how_a_denial_looks, backends, tmp_path, uses, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("methods", "attributes", "status"),
+    [
+        ("def authorise(self): raise RuntimeError('boom')", "", 403),
+        ("def authorise(self): return Deny('closed today')", "", 403),
+        ("def select_candidates(self): raise RuntimeError('boom')", "", 503),
+        ("def select_candidates(self): raise RuntimeError('boom')", "advisory = True", 200),
+        ("def select_candidates(self): return []", "", 503),
+        ("def select_candidates(self, candidates): return [*candidates, candidates[0]]", "", 503),
+        ("def select_candidates(self, candidates): return [*candidates, candidates[0]]", "advisory = True", 200),
+    ],
+)
+async def test_an_appended_plugin_cannot_do_more_harm_than_its_hook_allows(
+    methods: str, attributes: str, status: int, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    uses = [*BUILT_IN, "./replacement.py:Replacement"]
+    files = {"replacement.py": plugin(methods, attributes=attributes)}
+    assert await seen(what_may_be_used, backends, tmp_path, uses, files) == status
+
+
+async def test_nothing_is_loaded_that_is_not_listed(
+    backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    async def loaded(scene: Scene) -> object:
+        return [each.name for each in scene.gateway.gateway.runtime.points.plugins]
+
+    few = ["configured_backends", "ollama_discovery"]
+    assert await seen(loaded, backends, tmp_path, few, {}) == few
+    assert await seen(loaded, backends, tmp_path, [], {}) == BUILT_IN
+
+
+async def test_without_a_plugin_that_knows_callers_everybody_gets_401(
+    backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    uses = [use for use in BUILT_IN if use != "api_keys"]
+    assert await seen(who_may_call, backends, tmp_path, uses, {}) == [401, 401]
+
+
+async def test_without_a_plugin_that_allows_models_nothing_is_allowed(
+    backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+) -> None:
+    uses = [use for use in BUILT_IN if use != "model_access"]
+    assert await seen(what_may_be_used, backends, tmp_path, uses, {}) == 403
+    assert await seen(what_is_listed, backends, tmp_path, uses, {}) == []
