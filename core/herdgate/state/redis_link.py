@@ -46,21 +46,22 @@ class RedisLink:
 
         Raises `StateUnavailable`.
         """
-        started = time.monotonic()
+        deadline = time.monotonic() + CALL_LIMIT
         await self._take_slot()
+        started = time.monotonic()
         # In a task of its own, because redis-py may go on for a while after it was cancelled.
         attempt = asyncio.create_task(self._attempt(work))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._ended)
         try:
-            await asyncio.wait({attempt}, timeout=started + CALL_LIMIT - time.monotonic())
+            await asyncio.wait({attempt}, timeout=deadline - started)
             if attempt.done() and not attempt.cancelled():  # cancelled: closed meanwhile
                 return attempt.result()
         finally:
             attempt.cancel()
         if self._closed:
             raise self.unavailable(_CLOSED)
-        self._failed(NO_ANSWER)
+        self._failed(NO_ANSWER, started)
         raise self.unavailable(NO_ANSWER + _PERHAPS_DONE)
 
     def unavailable(self, why: str) -> StateUnavailable:
@@ -94,21 +95,22 @@ class RedisLink:
     async def _attempt(self, work: Work) -> Any:
         if self._closed:
             raise self.unavailable(_CLOSED)
-        if not self._breaker.allows(time.monotonic()):
+        started = time.monotonic()
+        if not self._breaker.allows(started):
             raise self.unavailable(f"{self._trouble} (it will be tried again in a moment)")
         try:
             result = await work(self.redis)
         except (RedisError, OSError) as error:
             why = explain(error)
             if is_outage(error):
-                self._failed(why)
+                self._failed(why, started)
             raise self.unavailable(why + (_PERHAPS_DONE if why == NO_ANSWER else "")) from None
         self._breaker.succeeded()
         return result
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, started: float) -> None:
         self._trouble = why
-        self._breaker.failed(time.monotonic())
+        self._breaker.failed(started, time.monotonic())
 
 
 def _pool(place: RedisPlace) -> ConnectionPool:
