@@ -20,7 +20,7 @@ from herdgate.catalogue import Catalogue, ModelList
 from herdgate.hookpoints import PluginFault
 from herdgate.hooks import POLL_DEADLINE, BackendSource
 from herdgate.points import HookPoints
-from herdgate.snapshot import Snapshot
+from herdgate.snapshot import Remembered, Snapshot
 from herdgate.tasks import Tasks
 from herdgate.upstream.client import Upstream
 
@@ -28,6 +28,8 @@ log = logging.getLogger("herdgate.discovery")
 
 JITTER = 0.1
 """Polls are spread by this share of the interval, so that many gateways do not ask in step."""
+NEWS = 0.5
+"""A backend that another process has polled within this share of the interval is not polled again."""
 REFRESH_PAUSE = 1.0
 """Seconds between two polls that requests caused: a backend that answers 404 to everything is not flooded."""
 
@@ -158,7 +160,8 @@ class Discovery:
         for settings in added:
             watched = _Watched(self._connect(settings))
             self._watched[settings.name] = watched
-            self._lists.update({settings.name: remembered[settings.name]} if settings.name in remembered else {})
+            if (known := remembered.get(settings.name)) is not None:
+                self._lists[settings.name], watched.version = known.listed, known.version
             watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {settings.name}")
         self._order = tuple(self._watched[settings.name].upstream.backend for settings in listed)
 
@@ -180,7 +183,6 @@ class Discovery:
 
     async def _poll_for_ever(self, watched: _Watched) -> None:
         while True:
-            watched.poke.clear()
             await self._poll(watched)
             watched.polled_at = time.monotonic()
             watched.polled.set()
@@ -195,6 +197,12 @@ class Discovery:
     async def _poll(self, watched: _Watched) -> None:
         name = watched.upstream.backend.name
         last = self._lists.get(name)
+        asked_for = watched.poke.is_set()
+        watched.poke.clear()
+        if not asked_for and last is not None and (shared := await self._shared(watched, last)) is not None:
+            self._lists[name], watched.version = shared.listed, shared.version
+            self._rebuild()
+            return
         listed = await self._ask(watched)
         self._lists[name] = listed
         if (last.error if last else None) != listed.error:
@@ -204,7 +212,16 @@ class Discovery:
                 log.info("backend %s answers again", name)
         self._rebuild()
         if listed.error is None:
-            await self._snapshot.save(watched.upstream.settings, listed)
+            await self._snapshot.save(watched.upstream.settings, listed, watched.version)
+
+    async def _shared(self, watched: _Watched, last: ModelList) -> Remembered | None:
+        """What another process of this gateway, or a replica, has learned since, if that is news enough to save a
+        poll.
+        """
+        settings = watched.upstream.settings
+        found = (await self._snapshot.load([settings])).get(settings.name)
+        since = max(last.fetched_at, time.time() - self._interval * NEWS)
+        return found if found is not None and found.listed.fetched_at > since else None
 
     async def _ask(self, watched: _Watched) -> ModelList:
         """One poll, within its deadline. A backend that cannot be polled keeps its last list."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from herdgate.backend import BackendSettings, ModelEntry
 from herdgate.catalogue import ModelList
@@ -15,6 +16,14 @@ log = logging.getLogger("herdgate.discovery")
 SPACE = "catalogue"
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What some process learned of a backend at `listed.fetched_at`."""
+
+    listed: ModelList
+    version: str | None = None
+
+
 class Snapshot:
     """The shared catalogue cache: one record per backend. A state that is away costs warmth, never a poll."""
 
@@ -22,25 +31,26 @@ class Snapshot:
         self._state = state
         self._away = False
 
-    async def load(self, backends: Iterable[BackendSettings]) -> dict[str, ModelList]:
+    async def load(self, backends: Iterable[BackendSettings]) -> dict[str, Remembered]:
         """The last known lists of these backends. A record of another address under the same name is not theirs."""
         try:
             records = await self._state.items(SPACE)
         except StateUnavailable as error:
             log.warning("the catalogue starts cold: %s", error)
             return {}
-        lists = {}
+        found = {}
         for settings in backends:
-            listed = _decode(settings, records.get(settings.name))
-            if listed is not None:
-                lists[settings.name] = listed
-        return lists
+            remembered = _decode(settings, records.get(settings.name))
+            if remembered is not None:
+                found[settings.name] = remembered
+        return found
 
-    async def save(self, settings: BackendSettings, listed: ModelList) -> None:
-        """Store the list of one backend."""
+    async def save(self, settings: BackendSettings, listed: ModelList, version: str | None) -> None:
+        """Store what a poll of one backend has found."""
         record = {
             "base_url": settings.base_url,
             "fetched_at": listed.fetched_at,
+            "version": version,
             "models": [entry.raw for entry in listed.entries],
         }
         try:
@@ -63,7 +73,7 @@ def _models(record: bytes) -> list[object]:
         return []
 
 
-def _decode(settings: BackendSettings, record: bytes | None) -> ModelList | None:
+def _decode(settings: BackendSettings, record: bytes | None) -> Remembered | None:
     if record is None:
         return None
     try:
@@ -71,7 +81,9 @@ def _decode(settings: BackendSettings, record: bytes | None) -> ModelList | None
         if said["base_url"] != settings.base_url:
             return None
         entries = tuple(ModelEntry.from_tags(listed) for listed in said["models"])
-        return ModelList(settings.name, entries, float(said["fetched_at"]))
+        version = said.get("version")
+        listed = ModelList(settings.name, entries, float(said["fetched_at"]))
+        return Remembered(listed, version if isinstance(version, str) else None)
     except (ValueError, KeyError, TypeError) as error:
         log.warning("the stored list of backend %s cannot be read: %s", settings.name, error)
         return None
