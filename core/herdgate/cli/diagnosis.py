@@ -11,6 +11,7 @@ import httpx
 
 from herdgate.backend import BackendSettings
 from herdgate.hookpoints import PluginFault
+from herdgate.upstream.client import UpstreamFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,15 @@ class Diagnosis:
 
 def diagnose(error: Exception, settings: BackendSettings, timeout: float) -> Diagnosis:
     """Explain what was raised while a backend was asked; `timeout` is in seconds."""
-    match error:
+    match cause := error.__cause__ if isinstance(error, UpstreamFailed) else error:
         case httpx.HTTPStatusError():
-            return _of_status(error.response, settings)
+            return _of_status(cause.response, settings)
         case httpx.ConnectTimeout():
             return Diagnosis("timeout", f"no connection in time; is {settings.base_url} the right address?")
         case TimeoutError() | httpx.TimeoutException():
             return Diagnosis("timeout", f"no answer within {timeout:g} s")
         case httpx.ConnectError():
-            return _of_connecting(error)
+            return _of_connecting(cause)
         case httpx.RemoteProtocolError():
             return Diagnosis("protocol", f"what answers there does not speak HTTP as it should: {error}")
         case httpx.HTTPError():

@@ -20,6 +20,7 @@ from herdgate.logs import faults_untold
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.running import PS_DEADLINE
+from herdgate.scope import Scope
 from herdgate.server import app_for, connect
 from herdgate.sources import list_backends
 from herdgate.state import State
@@ -101,7 +102,7 @@ class Backends:
         """The version, if this is a kind of server that tells one."""
         try:
             return _version_in(await self._get(upstream, "/api/version", self._timeout))
-        except (httpx.HTTPError, TimeoutError):
+        except (UpstreamFailed, httpx.HTTPError, TimeoutError):
             return None
 
     async def _with_loaded(self, upstream: Upstream, asked: Asked) -> Asked:
@@ -110,20 +111,15 @@ class Backends:
             reply = await self._get(upstream, "/api/ps", min(PS_DEADLINE, self._timeout))
         except TimeoutError:
             return replace(asked, busy=True)
-        except httpx.HTTPError:
+        except (UpstreamFailed, httpx.HTTPError):
             return asked
         return replace(asked, loaded=_loaded_in(reply))
 
     async def _get(self, upstream: Upstream, path: str, timeout: float) -> httpx.Response:
-        """Ask exactly as a routed request would. Raises httpx errors and TimeoutError."""
+        """Ask exactly as a routed request would. Raises UpstreamFailed, httpx errors and TimeoutError."""
         asking = UpstreamRequest("GET", path, (("accept", "application/json"),), b"")
         async with asyncio.timeout(timeout):
-            try:
-                reply = await upstream.send(asking)
-            except UpstreamFailed as failed:
-                if isinstance(failed.__cause__, httpx.HTTPError):
-                    raise failed.__cause__ from None
-                raise
+            reply = await upstream.send(asking)
             try:
                 body = b"".join([piece async for piece in reply])
             finally:
@@ -146,7 +142,9 @@ async def configured(settings: Settings, timeout: float) -> AsyncIterator[Backen
         state = await state_or_stand_in(settings.server.state.get_secret_value())
         scope.push_async_callback(state.close)
         app = app_for(settings, HookPoints(plugins), state)
-        await points.lifespan.enter(scope, app)
+        lifespans = Scope()
+        scope.push_async_callback(lifespans.close)
+        await points.lifespan.enter(lifespans, app)
         upstreams = []
         for backend in await list_backends(points.backend_sources(app)):
             upstream = connect(backend)

@@ -3,19 +3,20 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from herdgate.testing.simulated import SimulatedOllama
 
 T = TypeVar("T")
 WITHIN = 15.0
+CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture(autouse=True)
@@ -141,12 +143,32 @@ def dead() -> Iterator[dict[str, str]]:
         yield {"name": "dead", "base_url": f"http://127.0.0.1:{taken.getsockname()[1]}"}
 
 
-@pytest.fixture
-def port() -> int:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+class Chat:
+    """A streamed chat with the gateway, whose first event has come."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=WITHIN)
+        self._connection.request("POST", "/api/chat", json.dumps(CHAT))
+        self._reply = self._connection.getresponse()
+        assert self._reply.status == 200, self._reply.read()
+        self.first: dict[str, Any] = json.loads(self._reply.readline())
+
+    def ends_well(self) -> bool:
+        """Whether the reply comes to its end."""
+        event = self.first
+        with closing(self._connection):
+            while line := self._reply.readline():  # empty as well where the connection breaks
+                event = json.loads(line)
+        return event.get("done") is True
+
+
+def status(port: int, path: str, headers: Mapping[str, str] | None = None) -> int:
+    """Ask on a connection of its own."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=WITHIN)) as connection:
+        connection.request("GET", path, headers=dict(headers or {}))
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status
 
 
 @dataclass
@@ -155,7 +177,6 @@ class Program:
 
     process: subprocess.Popen[bytes]
     output: Path
-    killed: bool = field(default=False)
 
     @property
     def said(self) -> str:
@@ -166,7 +187,7 @@ class Program:
         """The log, which is JSON where stderr is no terminal."""
         return [json.loads(line) for line in self.said.splitlines() if line.startswith("{")]
 
-    def until(self, condition: Callable[[], T]) -> T:
+    def until(self, condition: Callable[[], T | None]) -> T:
         """Wait until this is true and return it."""
         end = time.monotonic() + WITHIN
         while not (found := condition()):
@@ -174,19 +195,16 @@ class Program:
             time.sleep(0.02)
         return found
 
-    def until_ready(self, port: int) -> httpx.Client:
-        """Wait for readiness; return a client of the gateway."""
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+    def until_ready(self) -> int:
+        """Wait until the gateway says that it is ready; return its port, which the system chose."""
 
-        def ready() -> bool:
+        def address() -> re.Match[str] | None:
             assert self.process.poll() is None, self.said
-            try:
-                return client.get("/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
+            return re.search(r"serving at http://127.0.0.1:(\d+)", self.said)
 
-        self.until(ready)
-        return client
+        port = int(self.until(address)[1])
+        self.until(lambda: status(port, "/readyz") == 200)
+        return port
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -6,10 +6,6 @@ from typing import Any
 
 import pytest
 
-from herdgate.backend import BackendSettings, ModelEntry
-from herdgate.catalogue import ModelList
-from herdgate.snapshot import Snapshot
-from herdgate.state import open_state
 from herdgate.testing.simulated import SimModel
 
 from .conftest import Loop, Simulate, Use, json_of, proxyctl
@@ -58,20 +54,6 @@ def test_the_table_says_where_a_model_is_served_from(simulate: Simulate, use: Us
 def test_nobody_answers(use: Use, dead: dict[str, str]) -> None:
     use(dead)
     assert json_of("list-models", code=1)["union"] == 0
-
-
-def test_the_cache_is_counted(simulate: Simulate, use: Use, aside: Loop, place: Path) -> None:
-    use(simulate("one", "llama3.2"))
-
-    async def fill() -> None:
-        state = await open_state(f"sqlite://{place}/state.db")
-        entries = tuple(ModelEntry.from_tags({"name": name}) for name in ("a", "b", "c"))
-        settings = BackendSettings(name="x", base_url="http://x")
-        await Snapshot(state).save(settings, ModelList("x", entries, 1.0))
-        await state.close()
-
-    aside.run(fill())
-    assert json_of("list-models")["cache"]["entries"] == 3
 
 
 def test_a_state_that_is_away_is_no_reason_not_to_ask(

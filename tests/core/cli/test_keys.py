@@ -1,0 +1,133 @@
+"""`proxyctl keys`: made once, shown never again."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from herdgate.keys import KeyRecord, KeyStore, hash_secret
+from herdgate.state import open_state
+
+from .conftest import Loop, json_of, proxyctl
+
+
+def records(aside: Loop, place: Path) -> list[KeyRecord]:
+    async def listed() -> list[KeyRecord]:
+        state = await open_state(f"sqlite://{place}/state.db")
+        try:
+            return await KeyStore(state).list()
+        finally:
+            await state.close()
+
+    return aside.run(listed())
+
+
+def test_a_key_is_printed_once(aside: Loop, place: Path) -> None:
+    made = json_of("keys", "create", "--name", "alice", "--models", "llama3.2, qwen3:*", "--rpm", "60")
+
+    assert list(made) == ["id", "name", "key", "models", "admin", "expires", "rpm"]
+    assert made["key"].startswith("hg_")
+    assert made["models"] == ["llama3.2", "qwen3:*"]
+    assert (made["admin"], made["expires"], made["rpm"]) == (False, None, 60)
+    (record,) = records(aside, place)
+    assert record.hash == hash_secret(made["key"])
+    for shown in (
+        proxyctl("keys", "list").stdout,
+        proxyctl("keys", "list", "--json").stdout,
+        proxyctl("keys", "show", "alice").stdout,
+        proxyctl("keys", "show", "alice", "--json").stdout,
+        proxyctl("keys", "revoke", "alice", "--json").stdout,
+    ):
+        assert made["id"] in shown
+        assert made["key"] not in shown
+        assert record.hash not in shown
+
+
+def test_only_the_secret_goes_to_stdout(place: Path) -> None:
+    result = proxyctl("keys", "create", "--name", "alice", "--models", "*")
+
+    assert result.stdout.startswith("hg_")
+    assert result.stdout.count("\n") == 1
+    assert result.stdout.strip() not in result.stderr
+    for hint in ("Authorization: Bearer", "x-api-key", "OPENAI_API_KEY", str(place)):
+        assert hint in result.stderr
+
+
+def test_statuses(aside: Loop, place: Path) -> None:
+    json_of("keys", "create", "--name", "short", "--models", "*", "--expires", "1s")
+    json_of("keys", "create", "--name", "gone", "--models", "*")
+    json_of("keys", "create", "--name", "live", "--admin", "--expires", "30d")
+    json_of("keys", "revoke", "gone")
+    end = next(record.expires for record in records(aside, place) if record.name == "short")
+    assert end is not None
+    while time.time() < end:
+        time.sleep(0.05)
+
+    keys = {key["name"]: key for key in json_of("keys", "list")["keys"]}
+
+    assert {name: key["status"] for name, key in keys.items()} == {
+        "short": "expired",
+        "gone": "revoked",
+        "live": "live",
+    }
+    assert keys["gone"]["revoked"] is not None
+    assert keys["live"]["admin"] is True
+    lasts = datetime.fromisoformat(keys["live"]["expires"]) - datetime.fromisoformat(keys["live"]["created"])
+    assert abs(lasts.total_seconds() - 30 * 86400) <= 2
+    rows = [line.split()[1:3] for line in proxyctl("keys", "list").stdout.splitlines()[1:]]
+    assert rows == [["short", "expired"], ["gone", "revoked"], ["live", "live"]]
+
+
+def test_show_takes_an_id_too() -> None:
+    made = json_of("keys", "create", "--name", "alice", "--models", "*")
+    assert json_of("keys", "show", made["id"])["name"] == "alice"
+
+
+def test_without_keys_the_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "serves callers without one" in proxyctl("keys", "list").stdout
+    assert json_of("keys", "list") == {"keys": []}
+    monkeypatch.setenv("HERDGATE_ADMIN_KEY", "a-long-admin-key-of-mine")
+    said = proxyctl("keys", "list").stdout
+    assert "every caller needs a key" in said
+    assert "a-long-admin-key-of-mine" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["create", "--name", "taken", "--models", "*"], 1, "already"),
+        (["revoke", "nobody"], 1, "nobody"),
+        (["show", "nobody"], 1, "nobody"),
+        (["create", "--models", "*"], 2, "--name"),
+        (["create", "--name", "x"], 2, "models"),
+        (["create", "--name", "x", "--models", "a b"], 2, "a b"),
+        (["create", "--name", "x", "--models", "*", "--expires", "soon"], 2, "30d"),
+        (["create", "--name", "x", "--models", "*", "--rpm", "0"], 2, "0 requests"),
+        (["create", "--name", "x", "--models", "*", "--rpm", "many"], 2, "--rpm"),
+        (["create", "--name", "hg_oops", "--models", "*"], 2, "secret"),
+    ],
+)
+def test_what_cannot_be_done(arguments: list[str], code: int, said: str) -> None:
+    json_of("keys", "create", "--name", "taken", "--models", "*")
+
+    result = proxyctl("keys", *arguments, code=code)
+
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert len(json_of("keys", "list")["keys"]) == 1
+
+
+def test_a_key_is_revoked_once() -> None:
+    json_of("keys", "create", "--name", "alice", "--models", "*")
+    assert "revoked" in proxyctl("keys", "revoke", "alice").stdout
+    assert "was revoked already" in proxyctl("keys", "revoke", "alice", code=1).stderr
+
+
+def test_a_state_that_is_away(dead: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDGATE_STATE", dead["base_url"].replace("http://", "redis://:secret@"))
+
+    result = proxyctl("keys", "list", code=2)
+
+    assert result.stderr.startswith("Error: the state at redis://127.0.0.1")
+    assert "secret" not in result.stderr

@@ -1,0 +1,167 @@
+"""`proxyctl serve` in one process: start, drain, stop, and every reason not to start."""
+
+import signal
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from .conftest import Chat, Program, Run, Simulate, Use, json_of, status
+
+
+def serve(run: Run, *options: str) -> Program:
+    return run("serve", "--port", "0", *options)
+
+
+def test_it_serves_says_so_and_stops(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2"), simulate("two", "llama3.2"))
+    program = serve(run)
+
+    port = program.until_ready()
+    assert Chat(port).ends_well()
+
+    assert json_of("list-models")["cache"] == {"kind": "sqlite", "entries": 2}
+    assert program.stop() == 0
+    messages = [record["message"] for record in program.records]
+    assert any(message.startswith("open: no key was ever made") for message in messages)
+    assert f"serving at http://127.0.0.1:{port} with 2 backends (state: sqlite://{place}/state.db)" in messages
+    request = next(record for record in program.records if "/api/chat" in record["message"])
+    assert (request["model"], request["backend"], request["attempts"]) == ("llama3.2:latest", "one", 1)
+    assert not [record for record in program.records if record["level"] in {"warning", "error", "critical"}]
+
+
+def test_notices_are_warnings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_BACKEND", "http://typo")
+    program = serve(run)
+    program.until(lambda: "has no effect" in program.said)
+    program.until_ready()
+    assert program.stop(signal.SIGINT) == 0
+
+
+def test_a_signal_lets_a_request_in_flight_end(run: Run, simulate: Simulate, use: Use) -> None:
+    use(simulate("one", "llama3.2", pace=0.05))
+    program = serve(run)
+    port = program.until_ready()
+    chat = Chat(port)
+
+    program.send(signal.SIGTERM)
+    program.until(lambda: "stopping" in program.said)
+    with pytest.raises(ConnectionRefusedError):
+        status(port, "/healthz")
+
+    assert chat.ends_well()
+    assert program.end() == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_does_not_wait(
+    run: Run, simulate: Simulate, use: Use, number: signal.Signals, code: int
+) -> None:
+    backend = simulate("one", "llama3.2", pace=30)
+    use(backend)
+    program = serve(run)
+    port = program.until_ready()
+    chat = Chat(port)
+
+    program.send(number)
+    program.until(lambda: "stopping" in program.said)
+    program.send(number)
+
+    assert not chat.ends_well()
+    assert program.end() == code
+    assert "Traceback" not in program.said
+    program.until(lambda: not backend.open_connections)
+
+
+def test_a_drain_has_an_end(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2", pace=30))
+    (place / "plugins.toml").write_text('[server]\ndrain = "100ms"\n')
+    program = serve(run)
+    port = program.until_ready()
+    chat = Chat(port)
+
+    program.send(signal.SIGTERM)
+
+    assert not chat.ends_well()
+    assert program.end() == 0
+
+
+LATE = """
+import asyncio
+from contextlib import asynccontextmanager
+from herdgate import hookimpl
+
+class Late:
+    herdgate_api = 1
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app):
+        print("waiting", flush=True)
+        try:
+            await asyncio.sleep(20)
+            yield
+        finally:
+            print("cleaned up", flush=True)
+"""
+
+
+def test_a_signal_during_the_start_ends_it(run: Run, place: Path) -> None:
+    (place / "late.py").write_text(LATE)
+    (place / "plugins.toml").write_text('[[plugin]]\nuse = "./late.py:Late"\n')
+    program = serve(run)
+    program.until(lambda: "waiting" in program.said)
+
+    assert program.stop() == 0
+    assert "cleaned up" in program.said
+    assert "Traceback" not in program.said
+
+
+def refused(program: Program) -> str:
+    """What a start that must fail said: one message, exit code 2."""
+    assert program.end() == 2, program.said
+    errors = [line for line in program.said.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, program.said
+    assert "Traceback" not in program.said
+    assert not [record for record in program.records if record["level"] in {"error", "critical"}]
+    return program.said[program.said.index("Error: ") :]
+
+
+def test_the_port_is_in_use(run: Run) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = refused(run("serve", "--port", str(port)))
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in said
+    assert said.count("\n") == 1
+
+
+def test_broken_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDGATE_DISCOVERY_INTERVAL", "soon")
+    said = refused(run("serve", "--port", "many", "--workers", "0"))
+    for part in ("--port", "--workers", "HERDGATE_DISCOVERY_INTERVAL"):
+        assert part in said
+
+
+def test_exposed_without_a_key(run: Run) -> None:
+    assert "there is no API key yet" in refused(serve(run, "--host", "0.0.0.0"))
+
+
+def test_a_state_that_is_away(run: Run, dead: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDGATE_STATE", dead["base_url"].replace("http://", "redis://:secret@"))
+    said = refused(serve(run))
+    assert "the state cannot be opened" in said
+    assert "secret" not in said
+
+
+def test_a_plugin_that_fails_at_the_start(run: Run, place: Path) -> None:
+    (place / "bad.py").write_text(LATE.replace("await asyncio.sleep(20)", "raise RuntimeError('no licence')"))
+    (place / "plugins.toml").write_text('[[plugin]]\nuse = "./bad.py:Late"\n')
+    assert refused(serve(run)) == "Error: plugin late failed in lifespan: RuntimeError: no licence\n"
+
+
+def test_a_plugin_that_does_not_exist(run: Run, place: Path) -> None:
+    (place / "own.toml").write_text('[[plugin]]\nuse = "nobody"\n')
+    assert 'own.toml:1: plugin "nobody"' in refused(serve(run, "--config", "own.toml"))
