@@ -14,6 +14,7 @@ from sanic.http import Stage
 from sanic.response import HTTPResponse
 from sanic.server import HttpProtocol
 
+from herdgate.bodybudget import BodyBudget
 from herdgate.errors import Reply, error_reply
 from herdgate.exchange import Exchange
 from herdgate.front import wire
@@ -22,6 +23,9 @@ from herdgate.front.responder import SanicResponder
 from herdgate.pipeline import serve
 from herdgate.runtime import Runtime
 from herdgate.surface import family_of
+
+BODIES_AT_ONCE = 8
+"""How many request bodies of the largest size allowed are held at the same time; smaller ones accordingly more."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REASONS = {
@@ -61,6 +65,8 @@ async def _unused(request: Request) -> None:
 
 
 def _handler(runtime: Runtime) -> Callable[[Request], Awaitable[None]]:
+    bodies = BodyBudget(BODIES_AT_ONCE * runtime.settings.server.max_body)
+
     async def handle(request: Request) -> None:
         headers = request.headers
         exchange = Exchange(
@@ -73,7 +79,11 @@ def _handler(runtime: Runtime) -> Callable[[Request], Awaitable[None]]:
             headers=headers.items(),
         )
         request.ctx.cors = runtime.origins.cors(host=headers.get("host"), origin=headers.get("origin"))
-        await serve(exchange, SanicResponder(request, exchange), runtime)
+        responder = SanicResponder(request, exchange, bodies)
+        try:
+            await serve(exchange, responder, runtime)
+        finally:
+            responder.release()
 
     return handle
 

@@ -14,6 +14,7 @@ from sanic.http import Stage
 from sanic.response import BaseHTTPResponse
 
 from herdgate.access import Credentials
+from herdgate.bodybudget import BodyBudget, OutOfMemory
 from herdgate.errors import Halt, Reply, error_reply
 from herdgate.exchange import Exchange
 from herdgate.front import wire
@@ -41,11 +42,13 @@ class Written(BaseHTTPResponse):
 class SanicResponder:
     """The pipeline's view of one Sanic request."""
 
-    def __init__(self, request: Request, exchange: Exchange) -> None:
+    def __init__(self, request: Request, exchange: Exchange, budget: BodyBudget) -> None:
         self._request = request
         self._exchange = exchange
         self._stream: Any = request.stream
         self._connection: Any = request.protocol
+        self._budget = budget
+        self._held = 0
         self._chunked = True
         self.credentials = _credentials(request)
 
@@ -64,25 +67,48 @@ class SanicResponder:
         if stream.request_body is True and stream.request_bytes > limit:
             raise BodyTooLarge
         stream.request_max_size = limit + 1
+        try:
+            return await self._read_body(limit)
+        except OutOfMemory:
+            raise self._refused(503, "server busy, please try again: too many large requests at once") from None
+        except TimeoutError:
+            self._close_afterwards()
+            raise self._refused(408, "request body was not sent in time") from None
+
+    def release(self) -> None:
+        """The request has ended: its body is held no longer."""
+        self._budget.give_back(self._held)
+        self._held = 0
+
+    def _hold(self, size: int) -> None:
+        self._budget.take(size)
+        self._held += size
+
+    def _refused(self, status: int, message: str) -> Halt:
+        headers = {"retry-after": "1"} if status == 503 else {}
+        identity = self._exchange.id
+        return Halt(error_reply(self._exchange.family, status, message, request_id=identity, headers=headers))
+
+    async def _read_body(self, limit: int) -> bytes:
+        """A body of known length is counted as a whole before any of it is read."""
+        stream = self._stream
+        counted = stream.request_body is True
+        if counted:
+            self._hold(stream.request_bytes)
         if stream.request_body is True and len(stream.recv_buffer) >= stream.request_bytes_left:
             return await self._buffered_body()
         parts: list[bytes] = []
         size = 0
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(SILENCE) as silence:
-                async for data in stream:
-                    parts.append(data)
-                    size += len(data)
-                    if size > limit:
-                        raise BodyTooLarge
-                    silence.reschedule(loop.time() + SILENCE)
-        except TimeoutError:
-            self._close_afterwards()
-            reply = error_reply(
-                self._exchange.family, 408, "request body was not sent in time", request_id=self._exchange.id
-            )
-            raise Halt(reply) from None
+        async with asyncio.timeout(SILENCE) as silence:
+            async for data in stream:
+                parts.append(data)
+                size += len(data)
+                if size > limit:
+                    raise BodyTooLarge
+                if not counted:
+                    self._hold(len(data))
+                silence.reschedule(loop.time() + SILENCE)
         # Sanic pauses a connection whose request was large, and would not see the caller leave while it is paused.
         self._connection.transport.resume_reading()
         return b"".join(parts)
