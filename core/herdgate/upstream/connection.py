@@ -178,13 +178,13 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket's options; with TLS this is the transport below it."""
+        """Set the socket's options, as far as the system knows them; with TLS this is the transport below it."""
         self._transport = cast(asyncio.Transport, transport)
+        self._writable.set()
         sock = transport.get_extra_info("socket")
         for level, option, value in _SOCKET_OPTIONS:
-            if hasattr(socket, option):
+            with contextlib.suppress(AttributeError, OSError):
                 sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
-        self._writable.set()
 
     def data_received(self, data: bytes) -> None:
         """Pass on bytes of the response; bytes that nobody asked for make the connection unusable."""

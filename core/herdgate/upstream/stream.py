@@ -80,7 +80,7 @@ class BodyStream(httpx.AsyncByteStream):
             while self._may_continue():
                 await self._change()
         finally:
-            self._sink = None
+            self._sink = None  # it may well refer to this stream, in order to pause it
 
     def pause(self) -> None:
         """Leave the socket unread until ``resume``; the backend's silence does not count meanwhile."""

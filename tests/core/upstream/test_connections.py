@@ -3,12 +3,17 @@
 import asyncio
 import gc
 import os
+import socket
+import weakref
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 import pytest
 
-from herdgate.upstream import UpstreamTransport
+from herdgate.upstream import BodyStream, UpstreamTransport
+from herdgate.upstream.connection import Connection
+from herdgate.upstream.origin import Origin
 
 from .conftest import Backend, Conversation, Peer, soon
 
@@ -200,6 +205,12 @@ async def test_only_so_many_idle_connections_are_kept(backend: Backend) -> None:
     await talk.close()
 
 
+def pause_and_resume(body: BodyStream, data: bytes) -> None:
+    """Be a sink that refers to the stream it is given to."""
+    body.pause()
+    body.resume()
+
+
 async def test_nothing_is_left_for_the_garbage_collector(talk: Conversation) -> None:
     """A cycle per request would cost more collections than all the rest of the request."""
     peer = await idle_peer(talk)
@@ -210,8 +221,9 @@ async def test_nothing_is_left_for_the_garbage_collector(talk: Conversation) -> 
             call = talk.transport.handle_async_request(talk.backend.request())
             task = asyncio.ensure_future(call)
             await peer.answers(OK)
-            await talk.read(await task)
-        del call, task
+            body = talk.body(await task)
+            await soon(body.relay(partial(pause_and_resume, body)))
+        del call, task, body
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         ours = [item for item in gc.garbage if type(item).__module__.startswith(("herdgate", "httptools"))]
@@ -220,6 +232,35 @@ async def test_nothing_is_left_for_the_garbage_collector(talk: Conversation) -> 
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+
+
+async def test_a_closed_connection_is_not_kept_alive_by_its_timers(talk: Conversation) -> None:
+    call = talk.ask(talk.backend.request(timeout={"connect": 600, "read": 600, "write": 600}))
+    await (await talk.backend.accept()).hears_head()
+    [connection] = [weakref.ref(connection) for connection in talk.transport._pool._open]
+    call.cancel()
+    await asyncio.wait([call])
+    del call  # and the traceback in it
+    talk._calls.clear()
+    await settle()
+    gc.collect()
+    assert connection() is None
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH\r\n"])
+async def test_a_connection_may_be_lost_before_it_is_used(talk: Conversation, said: bytes) -> None:
+    """The backend may close, or speak first, between two turns of the event loop while we are connecting."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    closed: list[Connection] = []
+    connection = Connection(Origin("http", "backend", 80, ""), loop, closed.append, closed.append)
+    with theirs:
+        transport, _ = await loop.create_connection(lambda: connection, sock=ours)
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        await soon(connection.lost)
+        assert closed == [connection]
+        assert not connection.opened(transport)
 
 
 async def test_no_descriptor_is_left(backend: Backend) -> None:

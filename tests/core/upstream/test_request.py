@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from herdgate.upstream.request import PIECE, encode
+from herdgate.upstream.request import PIECE, encode, encode_fields
 
 
 class Stream(httpx.AsyncByteStream):
@@ -120,3 +120,12 @@ def test_a_large_part_is_cut_into_pieces() -> None:
     chunks = encode(raw_request((b"transfer-encoding", b"chunked"), stream=httpx.ByteStream(data)))
     assert list(chunks.frame(data)) == [b"40000\r\n" + data[:PIECE] + b"\r\n", b"4\r\nrest\r\n"]
     assert list(chunks.frame(b"")) == []  # an empty chunk would be the last
+
+
+def test_the_lines_of_some_fields() -> None:
+    assert encode_fields([]) == b""
+    assert encode_fields([(b"A", b"1"), (b"b", b"")]) == b"A: 1\r\nb: \r\n"
+    with pytest.raises(httpx.LocalProtocolError, match="the value of header 'A'"):
+        encode_fields([(b"A", b"1\r\nB: 2")])
+    with pytest.raises(httpx.LocalProtocolError, match="a header name"):
+        encode_fields([(b"A: b", b"1")])

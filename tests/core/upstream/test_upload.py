@@ -157,6 +157,17 @@ async def test_an_early_answer_ends_an_upload_whose_next_piece_does_not_come(tal
     await peer.sees_hang_up()  # it still waits for the rest of the request, so it must not get another
 
 
+async def test_an_early_answer_closes_a_body_that_waits_to_be_sent(talk: Conversation) -> None:
+    pieces = Pieces()
+    pieces.give(LARGE)
+    call = talk.ask(talk.backend.request("POST", content=pieces()))
+    peer = await talk.backend.accept()
+    stop_reading(peer)
+    peer.says(TOO_LARGE)
+    await soon(call)
+    assert pieces.closed
+
+
 async def test_an_interim_answer_does_not_end_the_upload(talk: Conversation) -> None:
     pieces = Pieces()
     call = talk.ask(talk.backend.request("POST", content=pieces()))
@@ -175,6 +186,22 @@ async def test_an_answer_that_outruns_a_request_still_in_our_buffers_costs_the_c
     stop_reading(peer)
     await asyncio.sleep(0.05)
     peer.says(OK)  # keep-alive, but with most of the request unread
+    assert await talk.read(await soon(call)) == b"ok"
+    peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    await peer.sees_hang_up()
+
+
+async def test_an_answer_that_outruns_a_small_request_costs_the_connection_too(talk: Conversation) -> None:
+    talk.backend._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # as small as can be
+    await talk.read(await talk.get(OK))
+    [peer] = talk.backend.peers
+    stop_reading(peer)
+    [connection] = talk.transport._pool._open
+    connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    call = talk.ask(talk.backend.request("POST", content=bytes(60_000)))
+    await asyncio.sleep(0.05)
+    assert connection._transport.get_write_buffer_size() > 0
+    peer.says(OK)
     assert await talk.read(await soon(call)) == b"ok"
     peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
     await peer.sees_hang_up()
@@ -217,6 +244,24 @@ async def test_the_connection_breaks_during_the_upload(talk: Conversation, end: 
         await soon(call)
     assert isinstance(caught.value, httpx.WriteError) is (end == "resets")
     assert pieces.closed
+
+
+async def test_a_body_that_never_waits_does_not_outlive_its_connection(talk: Conversation) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1)
+
+        refusing = asyncio.ensure_future(asyncio.to_thread(refuse))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with pytest.raises(httpx.WriteError):
+            await soon(talk.ask(httpx.Request("POST", url, content=endless())))
+        await refusing
 
 
 @pytest.mark.parametrize("body", ["bytes", "pieces"])
