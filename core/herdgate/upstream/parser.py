@@ -7,7 +7,6 @@ but a single ``chunked``. Where the head and the body end is decided here too, s
 are noticed and the connection that carried them is not used again.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,18 +14,13 @@ from enum import Enum, auto
 import httptools
 import httpx
 
-Headers = list[tuple[bytes, bytes]]
+from herdgate.upstream.head import BodyEnd, Headers, ResponseHead, framing, read_status_line
 
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
 _BEGINNING = b"HTTP/1."
 _END_OF_HEAD = b"\r\n\r\n"
 
 _CHUNK_ALLOWANCE = 16
 """Bytes of chunk framing that one byte of body excuses; the smallest chunk needs six."""
-
-
-_LONGEST_LENGTH = 20
-"""Digits of a Content-Length; 2**64 has twenty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +39,6 @@ class ResponseLimits:
 
 
 DEFAULT_LIMITS = ResponseLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """Status line and header fields as the backend wrote them, white space around the values removed."""
-
-    version: bytes
-    status: int
-    reason: bytes
-    headers: Headers
 
 
 class Reading(Enum):
@@ -110,23 +94,6 @@ class ResponseParser:
     Every method that takes bytes raises ``httpx.RemoteProtocolError`` when they are not HTTP, not
     unambiguous or beyond the limits; the parser is of no use after that.
     """
-
-    __slots__ = (
-        "_events",
-        "_excess",
-        "_expects_body",
-        "_head_bytes",
-        "_interim",
-        "_left",
-        "_length",
-        "_limits",
-        "_llhttp",
-        "_reading",
-        "_tail",
-        "head",
-        "keep_alive",
-        "surplus",
-    )
 
     def __init__(self, *, expects_body: bool = True, limits: ResponseLimits) -> None:
         self._expects_body = expects_body
@@ -185,7 +152,7 @@ class ResponseParser:
             return b""
         end += len(_END_OF_HEAD)
         self._check_head_size(end)
-        version, status, reason = _read_status_line(seen)
+        version, status, reason = read_status_line(seen)
         self._parse(data[: end - before])
         self._head_bytes = b""
         if status < 200:
@@ -213,37 +180,11 @@ class ResponseParser:
     def _take_head(self, head: ResponseHead) -> None:
         if len(head.headers) > self._limits.fields:
             raise httpx.RemoteProtocolError(f"response head with more than {self._limits.fields} fields")
-        self._reading = self._frame(head)
+        expected = framing(head, expects_body=self._expects_body)
+        self._reading = _NEXT[expected.end]
+        self._length = self._left = expected.length
+        self.keep_alive = expected.keep_alive
         self.head = head
-
-    def _frame(self, head: ResponseHead) -> Reading:
-        """Find out how the body ends (RFC 9112, section 6.3) and whether the connection may outlive it.
-
-        llhttp has refused the rest by now: a length beside a transfer coding, two lengths, no plain number.
-        """
-        connection: list[bytes] = []
-        codings: list[bytes] = []
-        length: int | None = None
-        for name, value in head.headers:
-            match name.lower():
-                case b"content-length":
-                    length = _read_length(value)
-                case b"transfer-encoding":
-                    codings.append(value.lower())
-                case b"connection":
-                    connection += (option.strip() for option in value.lower().split(b","))
-        if codings and (codings != [b"chunked"] or head.version == b"1.0"):
-            raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
-        self.keep_alive = b"close" not in connection and (head.version == b"1.1" or b"keep-alive" in connection)
-        if not self._expects_body or head.status in (204, 304) or length == 0:
-            return Reading.END
-        if codings:
-            return Reading.CHUNKED
-        if length is None:
-            self.keep_alive = False
-            return Reading.UNTIL_CLOSE
-        self._length = self._left = length
-        return Reading.LENGTH
 
     def _feed_length(self, data: bytes) -> bytes:
         self._left -= len(data)
@@ -290,27 +231,17 @@ class ResponseParser:
             raise httpx.RemoteProtocolError(f"malformed response: {error}") from error
 
 
-def _read_status_line(block: bytes) -> tuple[bytes, int, bytes]:
-    line = _STATUS_LINE.match(block)
-    if line is None:
-        raise httpx.RemoteProtocolError("the response does not begin with a valid HTTP/1 status line")
-    version, code, reason = line.groups(b"")
-    if code == b"101":
-        raise httpx.RemoteProtocolError("the server switched protocols (101), which nobody asked for")
-    return version, int(code), reason
-
-
-def _read_length(digits: bytes) -> int:
-    """Convert what llhttp found to be digits only; it lets any number of zeros in front of them pass."""
-    if len(digits) > _LONGEST_LENGTH:
-        raise httpx.RemoteProtocolError("a Content-Length of absurd length")
-    return int(digits)
-
-
 _FEED: dict[Reading, Callable[[ResponseParser, bytes], bytes]] = {
     Reading.HEAD: ResponseParser._feed_head,
     Reading.LENGTH: ResponseParser._feed_length,
     Reading.CHUNKED: ResponseParser._feed_chunked,
     Reading.UNTIL_CLOSE: ResponseParser._feed_until_close,
     Reading.END: ResponseParser._feed_end,
+}
+
+_NEXT = {
+    BodyEnd.NONE: Reading.END,
+    BodyEnd.LENGTH: Reading.LENGTH,
+    BodyEnd.LAST_CHUNK: Reading.CHUNKED,
+    BodyEnd.CLOSE: Reading.UNTIL_CLOSE,
 }

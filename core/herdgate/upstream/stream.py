@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from herdgate.upstream.parser import ResponseHead, ResponseParser
+from herdgate.upstream.head import ResponseHead
+from herdgate.upstream.parser import ResponseParser
 
 if TYPE_CHECKING:
     from herdgate.upstream.connection import Connection

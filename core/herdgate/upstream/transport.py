@@ -8,8 +8,9 @@ import httpx
 
 from herdgate.upstream.connect import connect
 from herdgate.upstream.connection import Connection
+from herdgate.upstream.head import ResponseHead
 from herdgate.upstream.origin import Origin
-from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseHead, ResponseLimits, ResponseParser
+from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseLimits, ResponseParser
 from herdgate.upstream.pool import ConnectionPool
 from herdgate.upstream.request import OutgoingRequest, encode
 from herdgate.upstream.stream import BodyStream
@@ -95,7 +96,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         try:
             return await self._exchange(connection, request, timeout)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-            if connection.answered or connection.loop.time() - began > _STALE_WITHIN:
+            if connection.answered or self._pool.closed or connection.loop.time() - began > _STALE_WITHIN:
                 raise
             return None
 
