@@ -50,13 +50,26 @@ def test_credentials_never_show_what_they_hold() -> None:
     assert "hg_secret" not in f"{held!r} {held}"
 
 
+def test_a_caller_is_known_and_no_admin_unless_the_plugin_says_so() -> None:
+    plain = Identity("alice")
+    assert (plain.admin, plain.anonymous, plain.models) == (False, False, ())
+    assert Identity("nobody", anonymous=True).anonymous
+    assert Identity("root", admin=True).admin
+
+
+@pytest.mark.parametrize("refusal", [Refusal("no"), Refusal("no", 400), Refusal("no", 599, 0), Refusal("no", 503, 1.5)])
+def test_a_refusal_may_have_any_error_status_and_waiting_time(refusal: Refusal) -> None:
+    assert refusal.reason == "no"
+    assert Refusal("no").status == 429
+
+
 @pytest.mark.parametrize("status", [200, 302, 399, 600])
 def test_a_refusal_is_never_a_success(status: int) -> None:
     with pytest.raises(ValueError, match="4xx or 5xx"):
         Refusal("no", status=status)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
+@pytest.mark.parametrize("seconds", [-1, -0.5, float("inf"), float("nan")])
 def test_a_refusal_names_a_time_that_can_be_waited_for(seconds: float) -> None:
     with pytest.raises(ValueError, match="nobody can wait"):
         Refusal("later", retry_after=seconds)

@@ -60,3 +60,8 @@ SILENT_ERROR = Failure(Kind.ERROR_EVENT, Phase.OPENING, "an error")
 )
 def test_the_caller_gets_the_best_that_was_said(failures: list[Failure], expected: Conclusion) -> None:
     assert conclude(failures) == expected
+
+
+def test_only_a_denial_is_one() -> None:
+    assert not conclude([]).denied
+    assert conclude([status(404)]).denied

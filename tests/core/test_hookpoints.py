@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource
+from herdgate.app import CannotStart
 from herdgate.backend import ModelEntry
 from herdgate.exchange import UpstreamRequest
 from herdgate.failure import Skip, TryNext
@@ -27,7 +28,6 @@ from herdgate.hookpoints import (
     PluginFault,
     Point,
 )
-from herdgate.hooks import INFO
 from herdgate.scope import Scope
 from herdgate.tasks import Tasks
 
@@ -424,12 +424,14 @@ async def test_a_fault_on_leaving_is_recorded_and_hides_nothing() -> None:
     assert ledger.faults == {("b", "admit"): 1, ("c", "admit"): 1}
 
 
-async def test_what_lifespan_may_raise_to_stop_the_start_is_no_fault() -> None:
-    (refusal,) = INFO["lifespan"].raises
+@pytest.mark.parametrize(
+    "call", [raising(CannotStart("no key")), Diary().plugin("a", enter=CannotStart("no key")).call]
+)
+async def test_what_lifespan_may_raise_to_stop_the_start_is_no_fault(call: Callable[..., Any]) -> None:
     ledger = Ledger()
-    point = Contexts("lifespan", [Diary().plugin("a", enter=refusal("no key"))], ledger)
+    point = Contexts("lifespan", [impl(call)], ledger)
     async with Scope() as stack:
-        with pytest.raises(refusal, match="no key"):
+        with pytest.raises(CannotStart, match="no key"):
             await point.enter(stack, 1)
     assert not ledger.faults
 
