@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TextIO
 from urllib.parse import quote
 
@@ -158,7 +159,12 @@ def _escaped(text: str) -> str:
 
 def _utc(seconds: float) -> str:
     whole, fraction = divmod(seconds, 1)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int(fraction * 1000):03d}Z"
+    return f"{_utc_second(int(whole))}.{int(fraction * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _utc_second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def _secrets(settings: Settings) -> Iterator[str]:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 
 from herdgate.config import Settings
 from herdgate.logs import faults_untold
+from herdgate.logwriter import background_log
 from herdgate.loop import run
 from herdgate.server import Gateway
 
@@ -61,6 +62,7 @@ class ServingProcess:
 
     async def _serve(self) -> None:
         async with AsyncExitStack() as scope:
+            scope.enter_context(background_log())
             with faults_untold():
                 gateway = await scope.enter_async_context(Gateway(self._settings, self._listener))
             self._serving = True

@@ -1,0 +1,96 @@
+"""Write the log without ever making the event loop wait for whoever reads it.
+
+A log that goes to a pipe or a terminal blocks when its reader does not keep up, and with it everything that runs in the
+loop. While a process serves, a thread does the writing, many lines at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+GATHER = 0.05
+"""Seconds for which lines are gathered before they are written together."""
+LIMIT = 8 * 1024 * 1024
+"""Characters that may wait for a reader who does not keep up; what exceeds them is lost, and counted."""
+LAST_WORDS = 1.0
+"""Seconds that a blocked reader may hold up the end of the process."""
+
+
+class BackgroundStream:
+    """Takes lines at once and has a thread write them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        # Each of these is changed by one thread only, so that no lock is needed: first those of the loop's thread.
+        self._given = 0
+        self._lost = 0
+        self._written = 0
+        self._told = 0
+        self._there = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Have this written soon."""
+        if self._given - self._written + len(text) > LIMIT:
+            self._lost += 1
+            return
+        self._given += len(text)
+        self._lines.append(text)
+        if not self._there.is_set():
+            self._there.set()
+
+    def flush(self) -> None:
+        """Nothing: the thread flushes what it has written."""
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._closing.set()
+        self._there.set()
+        self._thread.join(LAST_WORDS)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._there.wait()
+            self._closing.wait(GATHER)
+            self._there.clear()
+            self._write_out()
+        self._write_out()
+
+    def _write_out(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        text = "".join(lines)
+        lost = self._lost
+        if lost > self._told:
+            text += f"{lost - self._told} lines of the log were lost: nobody read them\n"
+            self._told = lost
+        with contextlib.suppress(OSError, ValueError):  # the reader is gone: there is nobody left to tell
+            self._stream.write(text)
+            self._stream.flush()
+        self._written += sum(map(len, lines))
+
+
+@contextmanager
+def background_log() -> Iterator[None]:
+    """While inside, have the log of this process written in the background."""
+    replaced: list[tuple[logging.StreamHandler[TextIO], TextIO, BackgroundStream]] = []
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            stream = handler.stream
+            background = BackgroundStream(stream)
+            handler.setStream(background)
+            replaced.append((handler, stream, background))
+    try:
+        yield
+    finally:
+        for handler, stream, background in replaced:
+            background.close()
+            handler.setStream(stream)

@@ -1,0 +1,75 @@
+"""The log is written elsewhere, completely and in order, and a reader who stops reading stops nobody."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from herdgate import logwriter
+from herdgate.logwriter import BackgroundStream, background_log
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    logger.handlers[:] = []
+    logger.setLevel(logging.INFO)
+    yield logger
+    logger.handlers[:], logger.level = before
+
+
+def test_everything_is_written_in_order_and_the_stream_is_given_back(root: logging.Logger) -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    root.addHandler(handler)
+    with background_log():
+        assert handler.stream is not out
+        for number in range(1000):
+            root.info("line %d", number)
+    assert handler.stream is out
+    root.info("afterwards")
+    assert out.getvalue().splitlines() == [*(f"line {number}" for number in range(1000)), "afterwards"]
+
+
+def test_a_reader_who_does_not_read_stops_nobody_and_what_was_lost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logwriter, "LIMIT", 1_000_000)
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader, os.fdopen(writing, "w") as writer:
+        stream = BackgroundStream(writer)
+        for _ in range(30_000):
+            stream.write("x" * 99 + "\n")
+        taken: list[str] = []
+        drain = threading.Thread(target=lambda: taken.extend(reader))
+        drain.start()
+        stream.write("the end\n")
+        stream.close()
+        writer.close()
+        drain.join(10)
+    lost = [line for line in taken if "were lost" in line]
+    assert lost
+    count = sum(int(line.split(" ", 1)[0]) for line in lost)
+    assert len([line for line in taken if line.startswith("x")]) + count >= 30_000
+
+
+def test_a_reader_who_is_gone_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    writer = os.fdopen(writing, "w")
+    stream = BackgroundStream(writer)
+    stream.write("to nobody\n")
+    stream.close()
+    with pytest.raises(BrokenPipeError):
+        writer.close()
+
+
+def test_no_thread_is_left(root: logging.Logger) -> None:
+    root.addHandler(logging.StreamHandler(io.StringIO()))
+    with background_log():
+        assert any(thread.name == "log writer" for thread in threading.enumerate())
+    assert not any(thread.name == "log writer" for thread in threading.enumerate())
