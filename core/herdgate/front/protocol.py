@@ -7,7 +7,19 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from sanic import Request
 from sanic.server import HttpProtocol
+
+
+class GatewayRequest(Request):
+    """Sanic's request, which can be made for every refusal.
+
+    To refuse what it could not read, Sanic makes a request of the method NONE, and fails again if what it could not
+    read was the address.
+    """
+
+    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *rest: Any, **more: Any) -> None:
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
 
 
 class GatewayProtocol(HttpProtocol):
@@ -22,6 +34,7 @@ class GatewayProtocol(HttpProtocol):
     def _setup(self) -> None:
         super()._setup()  # type: ignore[no-untyped-call]
         self.request_handler = self.app.ctx.handle
+        self.request_class = GatewayRequest
         self._on_full: Callable[[], None] | None = None
         self._on_ready: Callable[[], None] | None = None
 

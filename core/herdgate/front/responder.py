@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from sanic import Request
+from sanic.exceptions import BadRequest, PayloadTooLarge
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse
 
@@ -66,9 +67,15 @@ class SanicResponder:
             return b""
         if stream.request_body is True and stream.request_bytes > limit:
             raise BodyTooLarge
+        if stream.request_body is not True:
+            self._close_afterwards()  # Sanic reads chunks leniently: what follows them may have been meant as a part
         stream.request_max_size = limit + 1
         try:
             return await self._read_body(limit)
+        except PayloadTooLarge:
+            raise BodyTooLarge from None
+        except BadRequest:
+            raise self._refused(400, "the request body is not chunked as HTTP demands") from None
         except OutOfMemory:
             raise self._refused(503, "server busy, please try again: too many large requests at once") from None
         except TimeoutError:
@@ -217,7 +224,7 @@ class SanicResponder:
                     stream.request_max_size = float("inf")
                     async for _ in stream:
                         pass
-            except TimeoutError:
+            except (TimeoutError, BadRequest):
                 pass
             stream.request_body = None
 
