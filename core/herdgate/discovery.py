@@ -6,7 +6,6 @@ Each backend has a poller of its own, so that a slow or dead one delays nobody. 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import time
@@ -21,6 +20,7 @@ from herdgate.hookpoints import PluginFault
 from herdgate.hooks import POLL_DEADLINE, BackendSource
 from herdgate.points import HookPoints
 from herdgate.snapshot import Remembered, Snapshot
+from herdgate.sources import list_backends
 from herdgate.tasks import Tasks
 from herdgate.upstream.client import Upstream
 
@@ -117,26 +117,13 @@ class Discovery:
 
     async def _listed(self, *, strict: bool = False) -> list[BackendSettings] | None:
         """All sources' backends; None if a source failed now that the gateway runs, so that the last list is kept."""
-        listed: dict[str, BackendSettings] = {}
-        for plugin, source in self._sources:
-            try:
-                answer = source.list()
-                if inspect.isawaitable(answer):
-                    async with asyncio.timeout(POLL_DEADLINE):
-                        answer = await answer
-                for settings in answer:
-                    if not isinstance(settings, BackendSettings):
-                        raise TypeError(f"its source listed {type(settings).__name__}, not BackendSettings")
-                    listed.setdefault(settings.name, settings)
-            except Exception as error:
-                late = f"no list of backends within {POLL_DEADLINE:g} s" if isinstance(error, TimeoutError) else ""
-                fault = PluginFault(plugin, "backend_sources", late or f"{type(error).__name__}: {error}")
-                fault.__cause__ = error
-                self._points.ledger.record(fault)
-                if strict:
-                    raise fault from error
-                return None
-        return [settings for settings in listed.values() if settings.enabled]
+        try:
+            return await list_backends(self._sources)
+        except PluginFault as fault:
+            self._points.ledger.record(fault)
+            if strict:
+                raise
+            return None
 
     async def _follow_sources(self) -> None:
         while True:

@@ -19,12 +19,21 @@ async def list_backends(sources: Sequence[tuple[str, BackendSource]]) -> list[Ba
     listed: dict[str, BackendSettings] = {}
     for plugin, source in sources:
         try:
-            answer = source.list()
-            if inspect.isawaitable(answer):
-                async with asyncio.timeout(POLL_DEADLINE):
-                    answer = await answer
-            for settings in answer:
+            for settings in await _listed_by(source):
                 listed.setdefault(settings.name, settings)
         except Exception as error:
-            raise PluginFault(plugin, "backend_sources", f"{type(error).__name__}: {error}") from error
+            late = f"no list of backends within {POLL_DEADLINE:g} s" if isinstance(error, TimeoutError) else ""
+            raise PluginFault(plugin, "backend_sources", late or f"{type(error).__name__}: {error}") from error
     return [settings for settings in listed.values() if settings.enabled]
+
+
+async def _listed_by(source: BackendSource) -> Sequence[BackendSettings]:
+    answer = source.list()
+    if inspect.isawaitable(answer):
+        async with asyncio.timeout(POLL_DEADLINE):
+            answer = await answer
+    backends = list(answer)
+    for settings in backends:
+        if not isinstance(settings, BackendSettings):
+            raise TypeError(f"its source listed {type(settings).__name__}, not BackendSettings")
+    return backends

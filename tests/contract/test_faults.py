@@ -16,8 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
-from herdgate import discovery
+from herdgate import discovery, sources
 from herdgate.hookpoints import PluginFault
 from herdgate.hooks import INFO, Kind, signature_of
 from herdgate.testing.faults import Status
@@ -97,7 +98,8 @@ Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Start a gateway whose first plugin is the one of this file, before all built-in ones."""
-    monkeypatch.setattr(discovery, "POLL_DEADLINE", DEADLINE)
+    for module in (discovery, sources):
+        monkeypatch.setattr(module, "POLL_DEADLINE", DEADLINE)
     for hook, info in INFO.items():
         monkeypatch.setitem(INFO, hook, replace(info, deadline=DEADLINE))
 
@@ -226,6 +228,30 @@ async def test_a_source_that_fails_later_keeps_its_last_list(
         reply = await chat(gateway)
     assert reply.status_code == 200
     assert "backend first" in words(reply)
+
+
+async def test_a_backend_that_cannot_be_connected_to_keeps_nobody_else_from_being_followed(
+    start: Start, backend: SimulatedOllama, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its certificate file is gone by the time it is listed."""
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    lost = f"BackendSettings(name='lost', base_url='https://127.0.0.1:1', ca_file={str(tmp_path / 'ca.pem')!r})"
+    source = f"""
+        lost = {lost}
+
+        def list(self):
+            return [self.lost] if self.on else []
+    """
+    text = plugin("backend_sources", "return self", source).replace("on = True", "on = False")
+    text = text.replace("if not (self.on and (True))", "if False")
+    async with start(text, backend) as gateway:
+        (tmp_path / "ca.pem").unlink()
+        faulty(gateway).on = True
+        await until(lambda: caplog.text.count("the list of backends cannot be taken over") >= 2)
+        assert (await chat(gateway)).status_code == 200
+        faulty(gateway).on = False
+        backend.models.add("qwen3")
+        await gateway.knows("qwen3:latest")
 
 
 # what backends host
