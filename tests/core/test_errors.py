@@ -53,6 +53,7 @@ def test_the_generic_403_is_these_very_bytes(family: Family, body: bytes) -> Non
         (502, "api_error", None, "api_error"),
         (503, "api_error", None, "overloaded_error"),
         (504, "api_error", None, "api_error"),
+        (529, "api_error", None, "overloaded_error"),
     ],
 )
 def test_each_status_has_the_words_of_its_family(status: int, openai: str, code: str | None, anthropic: str) -> None:

@@ -73,6 +73,7 @@ def test_a_fault_is_pinned_on_the_filters_plugin(
         filters.finish() if at_the_end else filters.feed(b"x")
     assert ledger.faults == {("bad", "filter_stream"): 1}
     assert "plugin bad failed" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_something_without_the_methods_of_a_filter_is_a_fault() -> None:

@@ -73,6 +73,7 @@ def test_what_is_not_complete_is_waited_for(framing: Framing, data: bytes) -> No
 
 
 def test_a_reply_that_does_not_stream_is_held_up_to_the_limit() -> None:
+    assert HOLD_LIMIT == 8_388_608
     reading = Opening(Framing.WHOLE)
     assert reading.feed(bytes(HOLD_LIMIT)) is None
     assert reading.feed(b"x") == HOLD_LIMIT + 1

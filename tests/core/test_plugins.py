@@ -539,6 +539,10 @@ def test_a_hook_is_called_with_the_arguments_it_asks_for(write: WriteFile) -> No
 
 
 def test_a_plugin_is_advisory_only_where_its_hook_allows_it(write: WriteFile) -> None:
+    plain = load(f"{write('plain.py', GOOD)}:Good")
+    assert not plain.advisory
+    assert not plain.impls["select_candidates"].advisory
+    assert not plain.impls["select_candidates"].discloses
     text = with_method("def select_candidates(self):") + "    advisory = True\n    discloses = True\n"
     plugin = load(f"{write('mine.py', text)}:Good")
     assert plugin.advisory

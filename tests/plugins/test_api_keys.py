@@ -26,7 +26,8 @@ from herdgate import (
 )
 from herdgate.keys import SPACE
 from herdgate.state import open_state
-from herdgate.testing.gateway import until
+from herdgate.testing.gateway import running_gateway, until
+from herdgate.testing.simulated import SimulatedOllama
 from herdgate_plugins import api_keys
 from herdgate_plugins.api_keys import OPEN, ApiKeys
 
@@ -301,6 +302,34 @@ async def test_a_known_key_costs_no_look_at_the_state(state: Outage, store: KeyS
         for key in (secret, SecretStr(ADMIN_KEY), None):
             await who(plugin, key)
         assert state.asked == asked
+
+
+async def test_the_audit_log_says_why_a_caller_was_rejected_and_never_shows_the_key(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "SYNC_EVERY", 0.01)
+    caplog.set_level(logging.INFO, "herdgate.audit")
+    async with SimulatedOllama() as backend, running_gateway(backend) as gateway:
+        key = await gateway.make_key("*", name="alice")
+        await gateway.keys.revoke("alice")
+
+        async def revoked() -> bool:
+            return (await gateway.client.get("/api/tags", headers=key)).status_code == 401
+
+        await until(revoked, within=2)
+        caplog.clear()
+        wrong: list[dict[str, str]] = [key, {"x-api-key": "hg_never-made"}, {}]
+        replies = [await gateway.client.get("/api/tags", headers=headers) for headers in wrong]
+    assert [reply.status_code for reply in replies] == [401, 401, 401]
+    assert len({reply.content for reply in replies}) == 1
+    audited = [record.getMessage() for record in caplog.records if record.name == "herdgate.audit"]
+    assert [line.rpartition(": ")[2] for line in audited] == [
+        "the key is revoked",
+        "the key is unknown",
+        "no plugin knows this caller",
+    ]
+    assert replies[0].headers["x-request-id"] in audited[0]
+    assert "hg_" not in caplog.text
 
 
 # while the state is away
