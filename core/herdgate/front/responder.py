@@ -131,7 +131,7 @@ class SanicResponder:
     async def _settle_unread_body(self) -> None:
         """Before a reply: make the connection reusable if what is left of the body is small, else have it closed."""
         stream = self._stream
-        if not stream.request_body:
+        if not stream.request_body or not stream.keep_alive:
             return
         if stream.request_body is True and stream.request_bytes <= DRAINED and not stream.expecting_continue:
             stream.request_max_size = DRAINED
