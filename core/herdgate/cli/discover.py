@@ -80,8 +80,6 @@ class Backends:
         try:
             reply = await self._get(upstream, "/api/version", self._timeout)
             asked = replace(asked, latency=loop.time() - started, version=_version_in(reply))
-            if reply.status_code in {401, 403}:
-                reply.raise_for_status()
         except Exception as error:
             return replace(asked, problem=diagnose(error, upstream.settings, self._timeout))
         asked = await self._listed(upstream, asked)

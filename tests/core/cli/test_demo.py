@@ -48,6 +48,7 @@ def test_the_tour(run: Run, place: Path) -> None:
     program.until(lambda: "Ctrl-C stops everything" in program.said)
 
     assert "SIMULATED" in program.said
+    assert re.search(r"kept in sqlite://\S*/herdgate-demo-", program.said)
     assert {model["name"] for model in curl(line(program, 1)).json()["models"]} == {
         "llama3.2:latest",
         "qwen3:8b",

@@ -8,7 +8,7 @@ import pytest
 
 from herdgate.testing.simulated import SimModel
 
-from .conftest import Loop, Simulate, Use, json_of, proxyctl
+from .conftest import Loop, Run, Simulate, Use, json_of, proxyctl
 
 
 def test_json_is_what_scripts_rely_on(simulate: Simulate, use: Use, dead: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def test_the_hooks_of_plugins_count(simulate: Simulate, use: Use, place: Path) -
     assert found == {"mine": ["only:latest"], "one": ["llama3.2:latest"]}
 
 
-def test_a_faulty_plugin_is_a_row_without_a_traceback(simulate: Simulate, use: Use, place: Path) -> None:
+def test_a_faulty_plugin_is_a_row_without_a_traceback(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
     use(simulate("one", "llama3.2"))
     (place / "bad.py").write_text(
         "from herdgate import hookimpl\n"
@@ -129,10 +129,11 @@ def test_a_faulty_plugin_is_a_row_without_a_traceback(simulate: Simulate, use: U
     )
     write_plugins(place, "configured_backends", "./bad.py:Bad", "ollama_discovery")
 
-    result = proxyctl("list-models", code=1)
+    program = run("list-models")
 
-    assert "plugin bad failed in list_models: KeyError: 'oops'" in result.stdout
-    assert "Traceback" not in result.output
+    assert program.end() == 1
+    assert program.said.count("plugin bad failed in list_models: KeyError: 'oops'") == 1
+    assert "Traceback" not in program.said
 
 
 def test_a_faulty_source_stops_the_command(place: Path) -> None:

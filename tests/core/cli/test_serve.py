@@ -9,6 +9,26 @@ import pytest
 
 from .conftest import Chat, Program, Run, Simulate, Use, json_of, status
 
+LATE = """
+import asyncio
+from contextlib import asynccontextmanager
+from herdgate import hookimpl
+
+class Late:
+    herdgate_api = 1
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app):
+        print("waiting", flush=True)
+        try:
+            await asyncio.sleep(20)
+            yield
+            print("left in order", flush=True)
+        finally:
+            print("cleaned up", flush=True)
+"""
+
 
 def serve(run: Run, *options: str) -> Program:
     return run("serve", "--port", "0", *options)
@@ -56,10 +76,13 @@ def test_a_signal_lets_a_request_in_flight_end(run: Run, simulate: Simulate, use
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_second_signal_does_not_wait(
-    run: Run, simulate: Simulate, use: Use, number: signal.Signals, code: int
+    run: Run, simulate: Simulate, use: Use, place: Path, number: signal.Signals, code: int
 ) -> None:
     backend = simulate("one", "llama3.2", pace=30)
     use(backend)
+    (place / "late.py").write_text(LATE.replace("await asyncio.sleep(20)", ""))
+    uses = ("configured_backends", "ollama_discovery", "anonymous", "model_access", "./late.py:Late")
+    (place / "plugins.toml").write_text("".join(f'[[plugin]]\nuse = "{use}"\n' for use in uses))
     program = serve(run)
     port = program.until_ready()
     chat = Chat(port)
@@ -70,6 +93,7 @@ def test_a_second_signal_does_not_wait(
 
     assert not chat.ends_well()
     assert program.end() == code
+    assert "left in order" in program.said
     assert "Traceback" not in program.said
     program.until(lambda: not backend.open_connections)
 
@@ -85,26 +109,6 @@ def test_a_drain_has_an_end(run: Run, simulate: Simulate, use: Use, place: Path)
 
     assert not chat.ends_well()
     assert program.end() == 0
-
-
-LATE = """
-import asyncio
-from contextlib import asynccontextmanager
-from herdgate import hookimpl
-
-class Late:
-    herdgate_api = 1
-
-    @hookimpl
-    @asynccontextmanager
-    async def lifespan(self, app):
-        print("waiting", flush=True)
-        try:
-            await asyncio.sleep(20)
-            yield
-        finally:
-            print("cleaned up", flush=True)
-"""
 
 
 def test_a_signal_during_the_start_ends_it(run: Run, place: Path) -> None:
