@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
 
 import click
 from rich.console import Console
@@ -16,9 +15,9 @@ _UNBOUNDED = 100_000
 """Columns of what is no terminal: a line that a program reads must not be wrapped or cut."""
 
 
-def console(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Console:
     """A console that prints texts as they are: nothing in them is markup, an emoji name, or to be highlighted."""
-    made = Console(file=file, stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if not made.is_terminal:
         made.width = _UNBOUNDED
     return made
