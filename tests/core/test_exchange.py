@@ -25,6 +25,41 @@ def test_a_request_begins_with_what_its_path_says() -> None:
     assert 0 <= time.monotonic() - known.started < 5
 
 
+def test_nothing_is_known_of_a_request_that_its_head_does_not_say() -> None:
+    request = exchange()
+    assert (request.id, request.method, request.path, request.client) == ("r1", "POST", "/api/chat", "127.0.0.1")
+    assert (request.identity, request.body, request.model, request.streaming) == (None, None, None, False)
+    assert (request.attempts, request.notes, request.stage) == ([], {}, Stage.RECEIVED)
+    summary = Summary(request, Outcome.DENIED, 403, 0.1)
+    assert (summary.sent, summary.first_byte_after, summary.tail) == (0, None, b"")
+
+
+def test_the_words_for_how_it_ended_stay_as_they_are() -> None:
+    """They are in logs and metrics."""
+    assert [outcome.value for outcome in Outcome] == [
+        "answered",
+        "refused",
+        "denied",
+        "failed",
+        "broken",
+        "client_left",
+        "error",
+    ]
+    assert [outcome.value for outcome in AttemptOutcome] == ["running", "succeeded", "failed", "abandoned"]
+
+
+def test_the_stages_come_in_the_order_of_a_requests_way() -> None:
+    assert [stage.name for stage in sorted(Stage)] == [
+        "RECEIVED",
+        "AUTHENTICATED",
+        "ADMITTED",
+        "AUTHORISED",
+        "ATTEMPTING",
+        "COMMITTED",
+        "ENDED",
+    ]
+
+
 def test_a_request_only_ever_moves_forward() -> None:
     request = exchange()
     request.advance(Stage.AUTHENTICATED)

@@ -25,6 +25,7 @@ def plugin(name: str, *hooks: str) -> Plugin:
 @pytest.mark.parametrize("hook", INFO)
 def test_every_hook_has_a_point_of_its_kind_under_its_name(hook: str) -> None:
     points = HookPoints([plugin("b", hook), plugin("none"), plugin("a", *INFO)])
+    assert [each.name for each in points.plugins] == ["b", "none", "a"]
     point: Point = getattr(points, hook)
     assert point.hook == hook
     assert isinstance(point, CALLED_AS[INFO[hook].kind])

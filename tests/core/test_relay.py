@@ -146,12 +146,18 @@ async def whole(backend: SimulatedOllama, path: str) -> bytes:
         return b"".join([data async for data in body])
 
 
-@pytest.mark.parametrize("route", [NDJSON, SSE, WHOLE], ids=lambda route: route[1].value)
+@pytest.mark.parametrize(
+    "route",
+    [NDJSON, SSE, WHOLE, (SSE[0], Framing.WHOLE)],
+    ids=["lines", "events", "whole", "whole where events are usual"],
+)
 @pytest.mark.parametrize("kind", WAYS)
 async def test_a_reply_goes_out_byte_for_byte_and_ends_cleanly(
     backend: SimulatedOllama, caller: Caller, route: tuple[str, Framing], kind: Callable[[], StreamFilter] | None
 ) -> None:
-    events = (b"data: one\n\n", b"\x00\xff", b'data: {"x":"\xe2\x80\xa8"}\n\n', b"data: [DONE]\n\n")
+    events: tuple[bytes, ...] = (b"data: one\n\n", b"\x00\xff", b'data: {"x":"\xe2\x80\xa8"}\n\n')
+    if route[1] is not Framing.WHOLE:
+        events += (b"data: [DONE]\n\n",)
     backend.script(route[0], (Events(events), Slice(7)))
     relay, failure = await relayed(backend, caller, route, kind)
     assert failure is None
@@ -222,8 +228,9 @@ async def test_lines_that_end_cleanly_without_done_pass_as_they_are(
 async def test_a_backend_that_falls_silent_has_broken_its_reply(
     backend: SimulatedOllama, caller: Caller, kind: Callable[[], StreamFilter] | None
 ) -> None:
-    backend.script("/api/chat", Hang(after=2))
-    _, failure = await relayed(backend, caller, NDJSON, kind, idle_timeout=0.05)
+    backend.behaviour.pace = 0.02  # so that some of it comes while the relay runs
+    backend.script("/api/chat", Hang(after=4))
+    _, failure = await relayed(backend, caller, NDJSON, kind, idle_timeout=0.2)
     assert failure is not None
     assert (failure.kind, failure.phase) == (Kind.TIMEOUT, Phase.STREAM)
     assert caller.got.endswith(in_band(endpoint_of("/api/chat"), BROKE))

@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -74,6 +76,25 @@ async def test_an_error_is_logged_with_the_name_of_its_task(caplog: pytest.LogCa
     assert "the poller" in record.message
     assert record.exc_info
     assert str(record.exc_info[1]) == "lost"
+
+
+async def test_a_task_that_has_ended_is_forgotten() -> None:
+    tasks = Tasks()
+    task = tasks.spawn(asyncio.sleep(0))
+    assert task is not None
+    await task
+    await asyncio.sleep(0)
+    ended = weakref.ref(task)
+    del task
+    gc.collect()
+    assert ended() is None
+
+
+async def test_without_grace_nothing_is_waited_for() -> None:
+    tasks = Tasks()
+    tasks.spawn(asyncio.Event().wait())
+    async with asyncio.timeout(0.5):
+        await tasks.close()
 
 
 async def test_a_cancelled_task_is_no_error(caplog: pytest.LogCaptureFixture) -> None:

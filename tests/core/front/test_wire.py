@@ -1,4 +1,5 @@
 import re
+import time
 from email.utils import parsedate_to_datetime
 
 import httptools
@@ -36,7 +37,9 @@ def test_a_head_is_what_was_decided_with_date_and_connection(keep_alive: bool, c
     names = [name for name, _ in parsed.headers]
     assert names == [b"content-type", b"content-length", b"date", b"connection"]
     assert dict(parsed.headers)[b"connection"] == connection
-    parsedate_to_datetime(dict(parsed.headers)[b"date"].decode())
+    date = dict(parsed.headers)[b"date"].decode()
+    assert date.endswith(" GMT")
+    assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 5
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,10 @@ def test_a_head_is_what_was_decided_with_date_and_connection(keep_alive: bool, c
 )
 def test_a_status_without_a_name_is_sent_all_the_same(status: int, line: bytes) -> None:
     assert wire.head(status, {}, keep_alive=True).startswith(line)
+
+
+def test_some_replies_never_have_a_body() -> None:
+    assert {204, 304} == wire.BODILESS
 
 
 def test_bytes_that_are_no_text_come_through_unchanged() -> None:
