@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -67,15 +68,31 @@ class BackgroundStream:
 
     def _write_out(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        text = "".join(lines)
+        written = sum(map(len, lines))
         lost = self._lost
         if lost > self._told:
-            text += f"{lost - self._told} lines of the log were lost: nobody read them\n"
+            lines.append(f"{lost - self._told} lines of the log were lost: nobody read them\n")
             self._told = lost
         with contextlib.suppress(OSError, ValueError):  # the reader is gone: there is nobody left to tell
-            self._stream.write(text)
-            self._stream.flush()
-        self._written += sum(map(len, lines))
+            for portion in _portions(lines):
+                self._stream.write(portion)
+                self._stream.flush()
+        self._written += written
+
+
+def _portions(lines: list[str]) -> Iterator[str]:
+    """The lines in portions that a pipe takes whole, so that those of several processes are not mixed.
+
+    A line too long for that is a portion by itself. Characters count, which in this log are nearly always bytes.
+    """
+    portion = ""
+    for line in lines:
+        if portion and len(portion) + len(line) > select.PIPE_BUF:
+            yield portion
+            portion = ""
+        portion += line
+    if portion:
+        yield portion
 
 
 @contextmanager

@@ -73,3 +73,24 @@ def test_no_thread_is_left(root: logging.Logger) -> None:
     with background_log():
         assert any(thread.name == "log writer" for thread in threading.enumerate())
     assert not any(thread.name == "log writer" for thread in threading.enumerate())
+
+
+def test_lines_of_several_processes_are_not_mixed_in_one_pipe() -> None:
+    class Pieces(io.StringIO):
+        def __init__(self) -> None:
+            super().__init__()
+            self.writes: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.writes.append(text)
+            return len(text)
+
+    out = Pieces()
+    stream = BackgroundStream(out)
+    lines = ["x" * size + "\n" for size in (10, 4000, 90, 5000, 1, 1)]
+    for line in lines:
+        stream.write(line)
+    stream.close()
+    assert "".join(out.writes) == "".join(lines)
+    assert all(piece.endswith("\n") for piece in out.writes)
+    assert [len(piece) for piece in out.writes] == [4012, 91, 5001, 4]
