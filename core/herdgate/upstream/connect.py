@@ -12,8 +12,8 @@ from herdgate.upstream.errors import connect_error
 async def connect(connection: Connection, tls: ssl.SSLContext | None, seconds: float | None) -> None:
     """Open ``connection`` within this time, TLS handshake included.
 
-    TCP and TLS are two steps so that the lower transport is at hand during the handshake: asyncio closes it
-    gracefully when the handshake is cancelled, and that may take as long as the server likes. Raises
+    TCP and TLS are two steps so that the lower transport is at hand to be cut when the handshake is cancelled: an
+    event loop that closes the upper one waits for the server's farewell if the handshake had just succeeded. Raises
     ``httpx.ConnectError`` or ``httpx.ConnectTimeout``.
     """
     origin = connection.origin

@@ -38,9 +38,6 @@ class ConnectionPool:
 
     def put(self, connection: Connection) -> None:
         """Keep a connection whose exchange has ended."""
-        if self.closed:
-            connection.abort()
-            return
         idle = self._idle.setdefault(connection.origin, {})
         idle[connection] = connection.loop.time()
         if len(idle) > self._max_idle:

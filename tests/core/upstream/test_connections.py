@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import socket
+import time
 import weakref
 from collections.abc import AsyncIterator
 from functools import partial
@@ -172,6 +173,32 @@ async def test_idle_connections_expire(backend: Backend) -> None:
     assert backend.accepted == 2
     await newer.sees_hang_up()
     await talk.close()
+
+
+async def test_each_idle_connection_expires_in_its_own_time(backend: Backend) -> None:
+    talk = Conversation(UpstreamTransport(idle_expiry=0.2), backend)
+    calls = [talk.ask() for _ in range(2)]
+    older, newer = [await backend.accept() for _ in calls]
+    await older.answers(OK)
+    await asyncio.sleep(0.1)
+    await newer.answers(OK)
+    await asyncio.wait(calls)
+    began = time.monotonic()
+    await older.sees_hang_up()
+    assert len(talk.transport._pool._open) == 1
+    await newer.sees_hang_up()
+    assert 0.15 < time.monotonic() - began < 0.4
+    await talk.close()
+
+
+async def test_a_closed_transport_leaves_no_timer(backend: Backend) -> None:
+    talk = Conversation(UpstreamTransport(), backend)
+    await idle_peer(talk)
+    pool = weakref.ref(talk.transport._pool)
+    await talk.close()
+    del talk
+    gc.collect()
+    assert pool() is None
 
 
 async def test_use_postpones_expiry(backend: Backend) -> None:
