@@ -114,9 +114,12 @@ def test_a_relative_file_is_found_as_well(write: WriteFile, tmp_path: Path, monk
     assert load("mine.py:Good").name == "good"
 
 
-def test_two_classes_of_one_file_share_their_module(write: WriteFile) -> None:
+def test_two_classes_of_one_file_share_their_module(
+    write: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write("two.py", GOOD + GOOD.replace("Good", "Other"))
-    good, other = load_plugins([entry(f"{path}:Good"), entry(f"{path}:Other")])
+    monkeypatch.chdir(tmp_path)
+    good, other = load_plugins([entry(f"{path}:Good"), entry("./two.py:Other")])
     assert type(good.instance).__module__ == type(other.instance).__module__
     assert sys.modules[type(good.instance).__module__].Other is type(other.instance)
 
