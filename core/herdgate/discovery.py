@@ -148,7 +148,8 @@ class Discovery:
             watched = _Watched(self._connect(settings))
             self._watched[settings.name] = watched
             if (known := remembered.get(settings.name)) is not None:
-                self._lists[settings.name], watched.version = known.listed, known.version
+                watched.version = known.version
+                self._take(watched.upstream.backend, known.listed)
             watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {settings.name}")
         self._order = tuple(self._watched[settings.name].upstream.backend for settings in listed)
 
@@ -182,24 +183,19 @@ class Discovery:
                 pass  # nobody asked for a refresh: the next regular poll
 
     async def _poll(self, watched: _Watched) -> None:
-        name = watched.upstream.backend.name
-        last = self._lists.get(name)
+        backend, settings = watched.upstream.backend, watched.upstream.settings
+        last = self._lists.get(backend.name)
         asked_for = watched.poke.is_set()
         watched.poke.clear()
         if not asked_for and last is not None and (shared := await self._shared(watched, last)) is not None:
-            self._lists[name], watched.version = shared.listed, shared.version
-            self._rebuild()
+            watched.version = shared.version
+            self._take(backend, shared.listed)
             return
-        listed = await self._ask(watched)
-        self._lists[name] = listed
-        if (last.error if last else None) != listed.error:
-            if listed.error:
-                log.warning("backend %s cannot be polled: %s", name, listed.error)
-            else:
-                log.info("backend %s answers again", name)
-        self._rebuild()
-        if listed.error is None:
-            await self._snapshot.save(watched.upstream.settings, listed, watched.version)
+        found = await self._ask(watched)
+        self._take(backend, found)
+        if isinstance(found, ModelList):
+            watched.version = await _version(watched.upstream.client(POLL_DEADLINE))
+            await self._snapshot.save(settings, found, watched.version)
 
     async def _shared(self, watched: _Watched, last: ModelList) -> Remembered | None:
         """What another process of this gateway, or a replica, has learned since, if that is news enough to save a
@@ -210,26 +206,43 @@ class Discovery:
         since = max(last.fetched_at, time.time() - self._interval * NEWS)
         return found if found is not None and found.listed.fetched_at > since else None
 
-    async def _ask(self, watched: _Watched) -> ModelList:
-        """One poll, within its deadline. A backend that cannot be polled keeps its last list."""
+    async def _ask(self, watched: _Watched) -> ModelList | str:
+        """What a backend hosts, as it says itself, or why that cannot be said. Within the deadline."""
         backend = watched.upstream.backend
-        known = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
-        client = watched.upstream.client(POLL_DEADLINE)
         try:
-            entries = await self._points.list_models(backend, client)
+            entries = await self._points.list_models(backend, watched.upstream.client(POLL_DEADLINE))
             if entries is None:
-                return replace(known, error="no plugin knows how to list its models")
-            shaped = self._points.shape_catalogue.sync(backend, entries)
-            watched.version = await _version(client)
-            return ModelList(backend.name, tuple(shaped), time.time())
+                return "no plugin knows how to list its models"
+            return ModelList(backend.name, tuple(entries), time.time())
         except PluginFault as fault:
-            return replace(known, error=fault.why)
+            return fault.why
         except TimeoutError:
-            return replace(known, error=f"no answer within {POLL_DEADLINE:g} s")
+            return f"no answer within {POLL_DEADLINE:g} s"
         except httpx.HTTPStatusError as error:
-            return replace(known, error=f"status {error.response.status_code} for {error.request.url.path}")
+            return f"status {error.response.status_code} for {error.request.url.path}"
         except (httpx.HTTPError, ValueError) as error:
-            return replace(known, error=f"{type(error).__name__}: {error}")
+            return f"{type(error).__name__}: {error}"
+
+    def _take(self, backend: Backend, found: ModelList | str) -> None:
+        """Let the catalogue have what plugins leave of a list. A backend that could not be asked keeps its last one.
+
+        What is shared and remembered is the list as it was before: a process that hides models must not learn of them
+        from one that does not.
+        """
+        last = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
+        listed = last
+        if isinstance(found, ModelList):
+            try:
+                listed = replace(found, entries=tuple(self._points.shape_catalogue.sync(backend, found.entries)))
+            except PluginFault as fault:
+                found = fault.why
+        error = found if isinstance(found, str) else None
+        if error and last.error != error:
+            log.warning("backend %s cannot be polled: %s", backend.name, error)
+        elif last.error and not error:
+            log.info("backend %s answers again", backend.name)
+        self._lists[backend.name] = replace(listed, error=error)
+        self._rebuild()
 
     def _rebuild(self) -> None:
         self.catalogue = Catalogue.build(self._order, self._lists, time.time())
@@ -238,8 +251,9 @@ class Discovery:
 async def _version(client: httpx.AsyncClient) -> str | None:
     """What Ollama says of itself; other kinds of servers say nothing, which is no fault."""
     try:
-        reply: Mapping[str, object] = (await client.get("/api/version")).raise_for_status().json()
+        async with asyncio.timeout(POLL_DEADLINE):
+            reply: Mapping[str, object] = (await client.get("/api/version")).raise_for_status().json()
         version = reply["version"]
         return version if isinstance(version, str) else None
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError):
         return None

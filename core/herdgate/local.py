@@ -9,6 +9,7 @@ from herdgate.access import Action, Deny, Identity, Resource
 from herdgate.catalogue import Catalogue
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange
+from herdgate.exhausted import BUSY
 from herdgate.masking import Denied
 from herdgate.names import InvalidModelName, ModelName
 from herdgate.responder import Responder
@@ -83,11 +84,13 @@ async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity,
         exchange.model = name = ModelName.parse(asked)
     except InvalidModelName as error:
         raise Halt(error_reply(exchange.family, 400, str(error), request_id=exchange.id)) from error
-    union = _catalogue(exchange, runtime).union()
+    catalogue = _catalogue(exchange, runtime)
     verdict = await checks.allowed(runtime.points, identity, Action.SEE, Resource(name))
-    found = next((entry for entry in union if entry.name.key == name.key), None)
+    found = next((entry for entry in catalogue.union() if entry.name.key == name.key), None)
     if isinstance(verdict, Deny):
         raise Denied(verdict.reason)
+    if found is None and catalogue.holders(name):
+        raise Halt(busy(exchange, BUSY))  # remembered, as routing remembers it: its backends have been away for long
     if found is None:
         raise Denied("no backend has this model")
     return _json({**found.as_openai(), "id": asked})
