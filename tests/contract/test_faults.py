@@ -18,7 +18,7 @@ import httpx
 import pytest
 import trustme
 
-from herdgate import discovery, sources
+from herdgate import sources
 from herdgate.hookpoints import PluginFault
 from herdgate.hooks import INFO, Kind, signature_of
 from herdgate.testing.faults import Status
@@ -27,7 +27,7 @@ from herdgate.testing.simulated import SimulatedOllama
 
 ROOT = Path(__file__).parents[2]
 BUILT_IN = [entry["use"] for entry in tomllib.loads((ROOT / "plugins.toml").read_text())["plugin"]]
-DEADLINE = 0.1
+DEADLINE = 0.3
 COVERED: set[str] = set()
 
 CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
@@ -59,10 +59,7 @@ def plugin(hook: str, body: str, attributes: str = "", condition: str = "") -> s
         "import asyncio",
         "from contextlib import asynccontextmanager",
         "from herdgate import *",
-        "@asynccontextmanager",
-        "async def stuck():",
-        "    await asyncio.Event().wait()",
-        "    yield",
+        f"@asynccontextmanager\nasync def stuck():\n    {NEVER}\n    yield" if context else "",
         "class Faulty:",
         "    herdgate_api = 1",
         "    on = True",
@@ -97,15 +94,19 @@ Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Start a gateway whose first plugin is the one of this file, before all built-in ones."""
-    for module in (discovery, sources):
-        monkeypatch.setattr(module, "POLL_DEADLINE", DEADLINE)
-    for hook, info in INFO.items():
-        monkeypatch.setitem(INFO, hook, replace(info, deadline=DEADLINE))
+    """Start a gateway whose first plugin is the one of this file, before all built-in ones.
+
+    If it never returns from a hook, that hook gets a deadline that a test can wait for.
+    """
 
     def start(
         text: str, *backends: SimulatedOllama, uses: tuple[str, ...] = ("./faulty.py:Faulty", *BUILT_IN)
     ) -> AbstractAsyncContextManager[RunningGateway]:
+        if NEVER in text:
+            monkeypatch.setattr(sources, "POLL_DEADLINE", DEADLINE)
+            for hook in INFO:
+                if f"def {hook}(" in text:
+                    monkeypatch.setitem(INFO, hook, replace(INFO[hook], deadline=DEADLINE))
         (tmp_path / "faulty.py").write_text(text)
         return running_gateway(*backends, toml=listed(*uses), directory=tmp_path)
 
@@ -195,6 +196,7 @@ SOURCE = """
             {sync}
         return {good}
 """
+NEVER_LISTED = f"\nasync def never():\n    {NEVER}\n"
 LISTINGS = [
     RAISES,
     "return 7",
@@ -208,7 +210,7 @@ LISTINGS = [
 @pytest.mark.parametrize("listing", LISTINGS)
 async def test_a_source_that_fails_stops_the_start(start: Start, backend: SimulatedOllama, listing: str) -> None:
     source = SOURCE.format(sync=listing, good="[]")
-    text = plugin("backend_sources", "return self", source) + f"\nasync def never():\n    {NEVER}\n"
+    text = plugin("backend_sources", "return self", source) + (NEVER_LISTED if "never" in listing else "")
     with pytest.raises(PluginFault, match="plugin faulty failed in backend_sources"):
         await start(text, backend).__aenter__()
 
@@ -218,7 +220,7 @@ async def test_a_source_that_fails_later_keeps_its_last_list(
     start: Start, backend: SimulatedOllama, second: SimulatedOllama, listing: str
 ) -> None:
     source = SOURCE.format(sync=listing, good=f"[BackendSettings(name='own', base_url='{backend.url}')]")
-    text = plugin("backend_sources", "return self", source) + f"\nasync def never():\n    {NEVER}\n"
+    text = plugin("backend_sources", "return self", source) + (NEVER_LISTED if "never" in listing else "")
     text = text.replace("on = True", "on = False").replace("if not (self.on and (True))", "if False")
     async with start(text) as gateway:
         await gateway.knows("llama3.2:latest")
