@@ -57,6 +57,11 @@ class Stage:
         assert found
         return found[1]
 
+    def plugin(self, name: str) -> object:
+        """The instance that the gateway made."""
+        plugins = self.gateway.gateway.runtime.points.plugins
+        return next(plugin.instance for plugin in plugins if plugin.name == name)
+
 
 def printed(name: str) -> list[Block]:
     """The plugins that a page prints as files."""
@@ -103,7 +108,7 @@ async def test_it_does_what_is_said_of_it(block: Block, tmp_path: Path, caplog: 
         async with running_gateway(*backends, toml=toml, directory=tmp_path) as gateway:
             await CHECKS[block.title](Stage(gateway, first, second))
             assert not gateway.gateway.runtime.points.ledger.faults
-    assert ("tokens" in caplog.text) == (block.title == "tokens.py")
+    assert ("has used 18 tokens" in caplog.text) == (block.title == "tokens.py")
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=str)
@@ -183,8 +188,7 @@ async def _(stage: Stage) -> None:
     assert await stage.answered_by() == "second"
     await stage.first.start()
     assert await stage.answered_by() == "second"
-    plugin = next(each for each in stage.gateway.gateway.runtime.points.plugins if each.name == "rest")
-    vars(plugin.instance)["_clock"] = lambda: time.monotonic() + 60
+    vars(stage.plugin("rest"))["_clock"] = lambda: time.monotonic() + 60
     assert await stage.answered_by() == "first"
     stage.first.script("/api/chat", Status(400), times=1)
     assert (await stage.chat()).status_code == 400
@@ -214,9 +218,12 @@ async def _(stage: Stage) -> None:
 
 @checks("tokens.py")
 async def _(stage: Stage) -> None:
-    for _ in range(2):
-        reply = await stage.gateway.client.post("/api/chat", json={**CHAT, "stream": True})
-        assert reply.text.count('"eval_count":8') == 1
+    for stream in (True, False):
+        reply = await stage.gateway.client.post("/api/chat", json={**CHAT, "stream": stream})
+        assert '"prompt_eval_count":1,' in reply.text
+        assert '"eval_count":8,' in reply.text
+    await stage.chat("nothing")
+    assert vars(stage.plugin("tokens"))["_spent"] == {"anonymous": 2 * (1 + 8)}
 
 
 @checks("no_thinking.py")
