@@ -36,7 +36,7 @@ class Snapshot:
         try:
             records = await self._state.items(SPACE)
         except StateUnavailable as error:
-            log.warning("the catalogue starts cold: %s", error)
+            self._miss(error)
             return {}
         found = {}
         for settings in backends:
@@ -57,13 +57,16 @@ class Snapshot:
             await self._state.put(SPACE, settings.name, json.dumps(record, separators=(",", ":")).encode())
             self._away = False
         except StateUnavailable as error:
-            if not self._away:  # once per outage, not once per poll
-                log.warning("the catalogue is not shared at the moment: %s", error)
-            self._away = True
+            self._miss(error)
 
     async def entries(self) -> int:
         """How many models of how many backends the cache holds, added up. Raises StateUnavailable."""
         return sum(len(_models(record)) for record in (await self._state.items(SPACE)).values())
+
+    def _miss(self, error: StateUnavailable) -> None:
+        if not self._away:  # once per outage, not once per poll
+            log.warning("the catalogue is neither shared nor remembered at the moment: %s", error)
+        self._away = True
 
 
 def _models(record: bytes) -> list[object]:

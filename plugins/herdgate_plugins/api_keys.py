@@ -37,6 +37,8 @@ SYNC_EVERY = 0.5
 """Seconds between two looks at the state."""
 FRESH = 2.0
 """Seconds for which the copy in memory may be taken for complete: an unknown key is then really unknown."""
+LOOK_WITHIN = 0.9
+"""Seconds that an unknown key may wait for the state: what is new there takes several of its answers."""
 TRUSTED = 60.0
 """Seconds for which known keys are served while the state is away. After that nobody can tell whether they were
 revoked.
@@ -123,8 +125,9 @@ class ApiKeys:
     async def _look_again(self, secret: str) -> _Answer:
         """A key that is not known here may have been made a moment ago, by another process."""
         try:
-            await self._sync()
-        except StateUnavailable:
+            async with asyncio.timeout(LOOK_WITHIN):
+                await self._sync()
+        except (StateUnavailable, TimeoutError):
             if self._age() > FRESH:
                 return Refusal(AWAY, status=503, retry_after=5)
         return self._answer(self._index.look_up(secret, time.time()))
