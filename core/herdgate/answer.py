@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from herdgate.errors import Reply
 from herdgate.exchange import Exchange, Outcome, Stage, Summary
-from herdgate.relay import Relay
+from herdgate.relay import TAIL, Relay
 from herdgate.responder import Responder
 
 
@@ -20,6 +20,8 @@ class Answer:
         self.outcome = Outcome.ANSWERED
         self._status = 0
         self._sent = 0
+        self._body = b""
+        self._backend: str | None = None
         self._first_byte_after: float | None = None
         self._relay: Relay | None = None
 
@@ -33,11 +35,14 @@ class Answer:
         self.outcome = outcome
         self._started(reply.status)
         self._sent = len(reply.body)
+        if self._backend is not None:
+            self._body = reply.body
         await self.responder.reply(reply)
 
     def commit(self, status: int, relay: Relay | None = None) -> None:
         """Note that a backend's reply begins to go out: from here on nothing is tried again."""
         self.exchange.advance(Stage.COMMITTED)
+        self._backend = self.exchange.attempts[-1].backend.name
         self._relay = relay
         self._started(status)
 
@@ -63,7 +68,8 @@ class Answer:
             seconds=time.monotonic() - self.exchange.started,
             sent=tail.sent if tail else self._sent,
             first_byte_after=self._first_byte_after,
-            tail=bytes(tail) if tail else b"",
+            tail=bytes(tail) if tail else self._body[-TAIL:],
+            backend=self._backend,
         )
 
 

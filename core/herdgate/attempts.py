@@ -18,7 +18,7 @@ from herdgate.discovery import Discovery
 from herdgate.errors import message_of
 from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.opening import Framing, Opening, framing_of
 from herdgate.points import HookPoints
 from herdgate.scope import Scope
@@ -140,7 +140,7 @@ class Attempts:
             raise _Failed(Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")) from error
         except UpstreamFailed as failed:
             raise _Failed(failed.failure) from failed
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             raise _Failed(failure_of(error, phase)) from error
         attempt.first_event_after = loop.time() - started
         return Opened(attempt, upstream, reply, framing, opening, complete, scope)

@@ -16,7 +16,7 @@ import httpx
 
 from herdgate.backend import Backend, BackendSettings
 from herdgate.catalogue import Catalogue, ModelList
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.hooks import POLL_DEADLINE, BackendSource
 from herdgate.points import HookPoints
 from herdgate.snapshot import Remembered, Snapshot

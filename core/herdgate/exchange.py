@@ -195,8 +195,8 @@ class Exchange:
 class Summary:
     """What `exchange_ended` is told. Times are seconds since the request arrived.
 
-    `tail` holds the last bytes of a relayed reply, enough for its final event, so that tokens can be counted without
-    a filter in the stream. `sent` counts bytes of the reply's body.
+    `backend` is the name of the backend whose reply was sent, if any. `tail` holds the last bytes of that reply, enough
+    for its final event, so that tokens can be counted without a filter in the stream. `sent` counts bytes of the body.
     """
 
     exchange: Exchange
@@ -206,9 +206,4 @@ class Summary:
     sent: int = 0
     first_byte_after: float | None = None
     tail: bytes = field(default=b"", repr=False)
-
-    @property
-    def backend(self) -> str | None:
-        """The name of the backend whose reply was sent, if any."""
-        last = self.exchange.attempts[-1] if self.exchange.attempts else None
-        return last.backend.name if last and self.exchange.committed else None
+    backend: str | None = None

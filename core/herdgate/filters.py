@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from herdgate.hookpoints import Ledger, PluginFault
+from herdgate.faults import Ledger, PluginFault
 from herdgate.hooks import StreamFilter
 
 

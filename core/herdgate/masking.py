@@ -6,7 +6,7 @@ import logging
 
 from herdgate.errors import Reply, denial
 from herdgate.exchange import Exchange
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.points import HookPoints
 
 audit = logging.getLogger("herdgate.audit")

@@ -11,7 +11,7 @@ from herdgate.answer import Answer
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage
 from herdgate.exhausted import TIMED_OUT
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.masking import Denied, masked
 from herdgate.responder import Responder
 from herdgate.runtime import Runtime

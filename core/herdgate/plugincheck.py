@@ -9,9 +9,9 @@ from typing import Any
 
 import pluggy
 
-from herdgate.hookpoints import Impl
 from herdgate.hooks import API, INFO, PROJECT, Hooks, Kind, signature_of
 from herdgate.pluginsource import Unusable
+from herdgate.point import Impl
 
 _ORDERING = ("tryfirst", "trylast", "wrapper", "hookwrapper", "optionalhook")
 _NOT_AWAITED = {Kind.CONTEXTS, Kind.GATHER}

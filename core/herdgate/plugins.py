@@ -14,9 +14,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from herdgate.config import ConfigError, PluginEntry, Problem, settings_problems
-from herdgate.hookpoints import Impl
 from herdgate.plugincheck import check_class, compile_hooks
 from herdgate.pluginsource import Found, Sources, Unusable
+from herdgate.point import Impl
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from herdgate.app import App
 from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.exchange import Attempt, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, TryNext
-from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, Ledger, MaskDenial, Notify
+from herdgate.faults import Ledger
+from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
 from herdgate.hooks import BackendSource, StreamFilter
 from herdgate.plugins import Plugin, impls_of
 

@@ -15,8 +15,8 @@ import httpx
 from herdgate.errors import in_band
 from herdgate.exchange import Head
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.faults import PluginFault
 from herdgate.filters import Filters
-from herdgate.hookpoints import PluginFault
 from herdgate.opening import Framing
 from herdgate.responder import Responder
 from herdgate.surface import Endpoint
@@ -84,7 +84,7 @@ class Relay:
                 await self._push(stream, idle_timeout)
             else:
                 await self._pull(body, idle_timeout)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             await self.break_off(BROKE)
             return failure_of(error, Phase.STREAM)
         except TimeoutError:

@@ -18,9 +18,9 @@ from herdgate.app import App, CannotStart
 from herdgate.backend import BackendSettings
 from herdgate.config import Settings
 from herdgate.discovery import Discovery
+from herdgate.faults import PluginFault
 from herdgate.front.app import create_app
 from herdgate.front.protocol import GatewayProtocol
-from herdgate.hookpoints import PluginFault
 from herdgate.keys import hash_secret
 from herdgate.origins import OriginRules
 from herdgate.plugins import load_plugins

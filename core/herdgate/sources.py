@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 
 from herdgate.backend import BackendSettings
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.hooks import POLL_DEADLINE, BackendSource
 
 

@@ -2,7 +2,7 @@
 
 from herdgate.app import CannotStart
 from herdgate.config import ConfigError
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.state import StateUnavailable
 from herdgate.upstream.tls import TlsConfigError
 

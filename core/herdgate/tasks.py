@@ -10,6 +10,10 @@ from typing import Any
 log = logging.getLogger("herdgate")
 
 
+STUBBORN = 5.0
+"""Seconds that a task may take to end once it is cancelled."""
+
+
 class Tasks:
     """Starts tasks, keeps them, reports what went wrong in them, cancels and awaits them at the end."""
 
@@ -33,11 +37,13 @@ class Tasks:
             log.error("background task %s failed", task.get_name(), exc_info=error)
 
     async def close(self, grace: float = 0.0) -> None:
-        """Give what is running `grace` seconds to finish, then cancel and await it."""
+        """Give what is running `grace` seconds to finish, then cancel and await it; what will not end is named."""
         self._closed = True
         if self._running and grace:
             await asyncio.wait(self._running, timeout=grace)
         for task in tuple(self._running):
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running)
+            _, stuck = await asyncio.wait(self._running, timeout=STUBBORN)
+            for task in stuck:
+                log.error("background task %s does not end although it was cancelled", task.get_name())

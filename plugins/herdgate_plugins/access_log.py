@@ -6,6 +6,10 @@ import logging
 
 from herdgate import Summary, hookimpl
 
+_PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked every few seconds; that all is well is no news."""
+_FINE = 200
+
 log = logging.getLogger("herdgate.access")
 
 
@@ -17,9 +21,9 @@ class AccessLog:
     @hookimpl
     def exchange_ended(self, summary: Summary) -> None:
         """Write the line."""
-        if not log.isEnabledFor(logging.INFO):
-            return
         exchange = summary.exchange
+        if not log.isEnabledFor(logging.INFO) or (exchange.path in _PROBES and summary.status == _FINE):
+            return
         first = summary.first_byte_after
         fields = {
             "request": exchange.id,

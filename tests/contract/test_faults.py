@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from herdgate import sources
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.hooks import INFO, Kind, signature_of
 from herdgate.testing.faults import Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until

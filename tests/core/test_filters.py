@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
+from herdgate.faults import Ledger, PluginFault
 from herdgate.filters import Filters
-from herdgate.hookpoints import Ledger, PluginFault
 
 
 class Upper:

@@ -14,20 +14,9 @@ from herdgate.app import CannotStart
 from herdgate.backend import ModelEntry
 from herdgate.exchange import UpstreamRequest
 from herdgate.failure import Skip, TryNext
-from herdgate.hookpoints import (
-    Chain,
-    Contexts,
-    First,
-    FirstAsync,
-    Gather,
-    Guard,
-    Impl,
-    Ledger,
-    MaskDenial,
-    Notify,
-    PluginFault,
-    Point,
-)
+from herdgate.faults import Ledger, PluginFault
+from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
+from herdgate.point import Impl, Point
 from herdgate.scope import Scope
 from herdgate.tasks import Tasks
 

@@ -1,9 +1,10 @@
 import pytest
 
 from herdgate.backend import Backend, Candidate, ModelEntry
-from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, Impl, MaskDenial, Notify, Point
+from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
 from herdgate.hooks import INFO, Kind
 from herdgate.plugins import Plugin
+from herdgate.point import Impl, Point
 from herdgate.points import HookPoints, narrowed
 
 CALLED_AS = {

@@ -13,8 +13,8 @@ from herdgate.backend import BackendSettings
 from herdgate.errors import Reply, in_band
 from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.faults import Ledger
 from herdgate.filters import Filters
-from herdgate.hookpoints import Ledger
 from herdgate.hooks import StreamFilter
 from herdgate.opening import Framing
 from herdgate.relay import BROKE, FILTER_FAILED, INCOMPLETE, TAIL, Relay, Tail, reply_headers

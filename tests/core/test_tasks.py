@@ -102,3 +102,26 @@ async def test_a_cancelled_task_is_no_error(caplog: pytest.LogCaptureFixture) ->
     tasks.spawn(asyncio.Event().wait())
     await tasks.close()
     assert not caplog.records
+
+
+async def test_a_task_that_will_not_end_is_named_and_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("herdgate.tasks.STUBBORN", 0.05)
+    let_go = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    tasks = Tasks()
+    task = tasks.spawn(stubborn(), "mule")
+    assert task is not None
+    await asyncio.sleep(0)
+    await tasks.close()
+    assert "mule does not end" in caplog.text
+    let_go.set()
+    await task

@@ -3,7 +3,6 @@ import logging
 import pytest
 
 from herdgate import Attempt, Backend, Candidate, Exchange, Identity, ModelEntry, ModelName, Outcome, Summary
-from herdgate.exchange import Stage
 from herdgate.testing.gateway import running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 from herdgate_plugins.access_log import AccessLog
@@ -31,8 +30,9 @@ def test_a_line_says_who_asked_for_what_who_answered_and_how_it_ended(caplog: py
     exchange.model = ModelName.parse("llama3")
     model = ModelEntry.from_tags({"name": "llama3"})
     exchange.attempts.append(Attempt(1, Candidate(Backend("gpu1", "http://gpu1"), model)))
-    exchange.advance(Stage.COMMITTED)
-    summary = Summary(exchange, Outcome.BROKEN, 200, 1.23456, sent=77, first_byte_after=0.12345, tail=b"secret words")
+    summary = Summary(
+        exchange, Outcome.BROKEN, 200, 1.23456, sent=77, first_byte_after=0.12345, tail=b"secret words", backend="gpu1"
+    )
     AccessLog().exchange_ended(summary)
     (record,) = lines(caplog)
     assert record.getMessage() == "POST /api/chat 200 broken"
@@ -90,3 +90,12 @@ async def test_every_request_has_one_line_whatever_became_of_it(caplog: pytest.L
         "POST /api/pull 403 denied",
         "GET /healthz 200 answered",
     ]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_checks_do_not_fill_the_log_unless_they_fail(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    exchange = Exchange("r1", method="GET", path=path, client="")
+    AccessLog().exchange_ended(Summary(exchange, Outcome.ANSWERED, 200, 0.1))
+    assert not lines(caplog)
+    AccessLog().exchange_ended(Summary(exchange, Outcome.ANSWERED, 503, 0.1))
+    assert len(lines(caplog)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.stories.conftest import MODEL, Chat
 
@@ -217,3 +219,30 @@ async def test_each_attempt_carries_its_own_credentials_and_none_of_the_clients(
             assert not {"origin", "cookie", "x-forwarded-for"} & {name.lower() for name, _ in request.headers}
             assert request.json == chat.body()
         assert next(r for r in two.requests if r.path == chat.path).values("x-team") == ("blue",)
+
+
+async def test_the_client_says_who_it_is_unless_the_operator_decided_that(chat: Chat) -> None:
+    async with SimulatedOllama(models=[MODEL]) as backend:
+        plain = {"name": "plain", "base_url": backend.url}
+        for settings, expected in ((plain, "Copilot/1"), ({**plain, "headers": {"User-Agent": "gate"}}, "gate")):
+            async with running_gateway(settings) as gateway:
+                assert (await chat.ask(gateway, **{"user-agent": "Copilot/1"})).status_code == 200
+            assert [r for r in backend.requests if r.path == chat.path][-1].values("user-agent") == (expected,)
+
+
+@pytest.mark.parametrize(
+    "change", ['path="/api/chat HTTP/1.1\\r\\nX: y"', 'method="POST /x HTTP/1.1\\r\\nX:"', 'path="no-slash"']
+)
+async def test_a_plugin_cannot_make_two_requests_of_one(
+    first: SimulatedOllama, chat: Chat, change: str, tmp_path: Path
+) -> None:
+    (tmp_path / "smuggler.py").write_text(
+        "from dataclasses import replace\nfrom herdgate import hookimpl\n\nclass Smuggler:\n    herdgate_api = 1\n\n"
+        f"    @hookimpl\n    def prepare_upstream(self, request):\n        return replace(request, {change})\n"
+    )
+    names = ["configured_backends", "ollama_discovery", "api_keys", "model_access", "./smuggler.py:Smuggler"]
+    toml = "\n".join(f'[[plugin]]\nuse = "{name}"' for name in names)
+    async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
+        assert (await chat.ask(gateway)).status_code == 502
+    assert not first.malformed
+    assert asked(first, chat) == 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from herdgate.backend import BackendSettings
-from herdgate.hookpoints import PluginFault
+from herdgate.faults import PluginFault
 from herdgate.upstream.client import UpstreamFailed
 
 

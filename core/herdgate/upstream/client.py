@@ -5,6 +5,7 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from functools import lru_cache
 
@@ -29,7 +30,7 @@ class UpstreamFailed(Exception):  # noqa: N818 - it carries a Failure, which is 
         self.failure = failure
 
 
-def failure_of(error: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> Failure:
+def failure_of(error: httpx.HTTPError | httpx.StreamError | httpx.InvalidURL, phase: Phase) -> Failure:
     """Translate an exception of httpx; `phase` is what the caller knows, unless the exception knows better."""
     said = str(error) or type(error).__name__
     match error:
@@ -37,6 +38,8 @@ def failure_of(error: httpx.HTTPError | httpx.InvalidURL, phase: Phase) -> Failu
             return Failure(Kind.TIMEOUT, Phase.CONNECT, f"no connection in time: {said}")
         case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return Failure(Kind.UNREACHABLE, Phase.CONNECT, f"no connection: {said}")
+        case httpx.LocalProtocolError():
+            return Failure(Kind.PLUGIN, Phase.CONNECT, f"not sent: {said}")
         case httpx.TimeoutException():
             return Failure(Kind.TIMEOUT, phase, f"silent for too long: {said}")
         case _:
@@ -93,6 +96,7 @@ class Upstream:
         self._own_lines = encode_fields(_encoded(self._own_headers))
         # The same few header sets come again and again; what was checked once need not be checked for every request.
         self._lines_of = lru_cache(maxsize=512)(self._lines)
+        self._line_of = lru_cache(maxsize=64)(self._line)
         self._timeouts = {
             "connect": settings.connect_timeout,
             "read": None,
@@ -116,11 +120,16 @@ class Upstream:
         return UpstreamReply(Head(response.status_code, response.headers), response.stream)
 
     def _outgoing(self, request: UpstreamRequest) -> OutgoingRequest:
-        target = self._base.raw_path.rstrip(b"/") + request.path.encode("ascii")
-        line = b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), target)
         length = b"content-length: %d\r\n\r\n" % len(request.body)
+        line = self._line_of(request.method, request.path)
         head = b"".join((line, self._own_lines, self._lines_of(request.headers), length))
         return OutgoingRequest(head, request.body, len(request.body), expects_body=request.method != "HEAD")
+
+    def _line(self, method: str, path: str) -> bytes:
+        """The request line. Plugins may have changed what stands in it."""
+        if not _METHOD.fullmatch(method) or not _PATH.fullmatch(path):
+            raise httpx.LocalProtocolError("the method or the path has characters that HTTP does not allow")
+        return b"%b %b%b HTTP/1.1\r\n" % (method.encode(), self._base.raw_path.rstrip(b"/"), path.encode())
 
     def _lines(self, headers: tuple[tuple[str, str], ...]) -> bytes:
         return encode_fields(_encoded(self._passed(headers)))
@@ -142,7 +151,10 @@ class Upstream:
 
     def _passed(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """What goes on of a request's headers: nothing that the operator has set for this backend."""
-        return [pair for pair in headers if pair[0] not in self._own_names and pair[0] not in _FRAMING]
+        passed = [pair for pair in headers if pair[0] not in self._own_names and pair[0] not in _FRAMING]
+        if "user-agent" not in self._own_names and not any(name == "user-agent" for name, _ in passed):
+            passed.append(("user-agent", USER_AGENT))
+        return passed
 
     def client(self, timeout: float) -> httpx.AsyncClient:
         """An ordinary client of this backend for small questions; paths are relative to its base URL.
@@ -151,7 +163,7 @@ class Upstream:
         """
         return httpx.AsyncClient(
             base_url=self.settings.base_url,
-            headers=self._own_headers,
+            headers=[("user-agent", USER_AGENT), *self._own_headers],
             timeout=httpx.Timeout(timeout, connect=min(timeout, self.settings.connect_timeout)),
             transport=self.transport,
             trust_env=False,
@@ -163,6 +175,8 @@ class Upstream:
         await self.transport.aclose()
 
 
+_METHOD = re.compile(r"[A-Z]+")
+_PATH = re.compile(r"/[!-~]*")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
 """What says how a request is framed is decided here, for each attempt anew."""
 
@@ -183,7 +197,7 @@ def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def _own_headers(settings: BackendSettings) -> list[tuple[str, str]]:
     """What every request to this backend carries, whoever sends it."""
-    own = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
+    own = {"accept-encoding": "identity"}
     own.update((name.lower(), value.get_secret_value()) for name, value in settings.headers.items())
     if settings.auth_token is not None:
         own["authorization"] = f"Bearer {settings.auth_token.get_secret_value()}"

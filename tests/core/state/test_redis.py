@@ -68,7 +68,8 @@ async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIte
         tasks.add(task)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await serve(reader, writer)
-        writer.transport.abort()
+        if not writer.transport.is_closing():
+            writer.transport.abort()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     try:

@@ -15,7 +15,7 @@ from herdgate.upstream.tls import tls_context
 
 from .conftest import PATIENCE, no_callback_fails
 
-CALLS = int(os.environ.get("HERDGATE_TEST_CANCELLATIONS", "10000"))
+CALLS = int(os.environ.get("TEST_CANCELLATIONS", "10000"))
 AT_A_TIME = 20
 
 RESPONSES = (

@@ -1,0 +1,30 @@
+"""What becomes of a plugin that fails: it is named, counted and written to the log."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+log = logging.getLogger("herdgate.plugins")
+
+
+class PluginFault(Exception):  # noqa: N818 - "fault" is the word of the contract
+    """A plugin raised, answered something else than its hook allows, or outlasted its deadline."""
+
+    def __init__(self, plugin: str, hook: str, why: str) -> None:
+        super().__init__(f"plugin {plugin} failed in {hook}: {why}")
+        self.plugin = plugin
+        self.hook = hook
+        self.why = why
+
+
+class Ledger:
+    """Counts the faults of plugins and writes them to the log."""
+
+    def __init__(self) -> None:
+        self.faults: Counter[tuple[str, str]] = Counter()
+
+    def record(self, fault: PluginFault) -> None:
+        """Count and log a fault, with the traceback that explains it."""
+        self.faults[fault.plugin, fault.hook] += 1
+        log.error("%s", fault, exc_info=fault.__cause__)

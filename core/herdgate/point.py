@@ -1,0 +1,116 @@
+"""One hook of one gateway: who implements it, and how one of them is asked.
+
+At start every hook is compiled to a frozen tuple of bound methods. Calling those directly, instead of through pluggy,
+lets a fault be pinned on the plugin that caused it, lets coroutines be awaited one at a time, and makes a hook nobody
+uses cost one comparison.
+
+Faults catch `Exception`, never `CancelledError`: that one means that the client has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any
+
+from herdgate.faults import Ledger, PluginFault
+from herdgate.hooks import INFO, HookInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Impl:
+    """One plugin's implementation of one hook. `call` takes all of the hook's arguments, in the hook's order."""
+
+    plugin: str
+    call: Callable[..., Any]
+    advisory: bool = False
+    discloses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An answer that must be waited for."""
+
+    awaitable: Awaitable[Any]
+
+
+class Point:
+    """What all kinds have in common: the implementations and how one of them is asked."""
+
+    __slots__ = ("_at_sight", "_expects", "hook", "impls", "info", "ledger")
+
+    def __init__(self, hook: str, impls: Sequence[Impl], ledger: Ledger) -> None:
+        self.hook = hook
+        self.impls = tuple(impls)
+        self.info: HookInfo = INFO[hook]
+        self.ledger = ledger
+        self._expects = None if object in self.info.expects else self.info.expects
+        # What needs no closer look; nothing if anything may be returned, an awaitable too, or items are to be checked.
+        self._at_sight = self._expects if self._expects and self.info.items is object else ()
+
+    def __bool__(self) -> bool:
+        return bool(self.impls)
+
+    def fault(self, impl: Impl, error: Exception, why: str = "") -> PluginFault:
+        """Record what a plugin did, and make of it what is raised. `why` takes the place of the error's own words."""
+        fault = PluginFault(impl.plugin, self.hook, why or f"{type(error).__name__}: {error}")
+        fault.__cause__ = error
+        self.ledger.record(fault)
+        return fault
+
+    def _checked(self, result: Any) -> Any:
+        if result is None or self._expects is None:
+            return result
+        if not isinstance(result, self._expects):
+            names = ", ".join(expected.__name__ for expected in self._expects)
+            raise TypeError(f"returned {type(result).__name__}, but {self.hook} may return {names} or None")
+        if self.info.items is not object:
+            self._check_items(result)
+        return result
+
+    def _check_items(self, result: Any) -> None:
+        wanted = self.info.items
+        for item in result:
+            if not isinstance(item, wanted):
+                raise TypeError(f"returned {type(item).__name__} among its {wanted.__name__} objects")
+
+    def ask(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        """The answer of one plugin to a sync hook. Raises PluginFault."""
+        try:
+            return self._checked(impl.call(*args))
+        except self.info.raises:
+            raise
+        except Exception as error:
+            raise self.fault(impl, error) from error
+
+    def begin(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        """Like `ask`, but what is to be awaited comes back as Pending: a plain `def` may return an awaitable, too.
+
+        A plugin that can nearly always answer at once thus costs no timer on the hot path.
+        """
+        try:
+            result = impl.call(*args)
+            if result is None or isinstance(result, self._at_sight):
+                return result
+            return Pending(result) if isawaitable(result) else self._checked(result)
+        except self.info.raises:
+            raise
+        except Exception as error:
+            raise self.fault(impl, error) from error
+
+    async def settle(self, impl: Impl, pending: Pending, until: float) -> Any:
+        """Wait for an answer, until this time on the loop's clock at most. Raises PluginFault."""
+        try:
+            async with asyncio.timeout_at(until) as deadline:
+                return self._checked(await pending.awaitable)
+        except self.info.raises:
+            raise
+        except Exception as error:
+            late = f"no answer within {self.info.deadline:g} s" if deadline.expired() else ""
+            raise self.fault(impl, error, late) from error
+
+    def deadline(self) -> float:
+        """When a phase that begins to wait now must be over, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self.info.deadline
