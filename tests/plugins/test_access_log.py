@@ -81,14 +81,14 @@ async def test_every_request_has_one_line_whatever_became_of_it(caplog: pytest.L
     async with SimulatedOllama() as backend, running_gateway(backend) as gateway:
         for path, body in (("/api/chat", {"model": "nothing"}), ("/api/chat", {}), ("/nothing", {}), ("/api/pull", {})):
             await gateway.client.post(path, json=body)
-        await gateway.client.get("/healthz")
+        await gateway.client.get("/")
         await until(lambda: len(lines(caplog)) == 5)
     assert [line.getMessage() for line in lines(caplog)] == [
         "POST /api/chat 403 denied",
         "POST /api/chat 400 refused",
         "POST /nothing 404 refused",
         "POST /api/pull 403 denied",
-        "GET /healthz 200 answered",
+        "GET / 200 answered",
     ]
 
 
