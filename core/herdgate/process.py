@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from herdgate.config import Settings
 from herdgate.logs import faults_untold
 from herdgate.logwriter import background_log
-from herdgate.loop import run
+from herdgate.loop import run, settle_memory
 from herdgate.server import Gateway
 
 log = logging.getLogger("herdgate")
@@ -65,6 +65,7 @@ class ServingProcess:
             scope.enter_context(background_log())
             with faults_untold():
                 gateway = await scope.enter_async_context(Gateway(self._settings, self._listener))
+            settle_memory()
             self._serving = True
             self._on_serving(gateway)
             await self._told.wait()
