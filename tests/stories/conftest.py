@@ -18,6 +18,10 @@ MODEL = "llama3.2"
 CHAT = "/api/chat"
 OPENAI_CHAT = "/v1/chat/completions"
 BUILT_IN = (Path(__file__).parents[2] / "plugins.toml").read_text("utf-8")
+ANONYMOUS = BUILT_IN.replace(
+    '[[plugin]]\nuse = "model_access"',
+    f'[[plugin]]\nuse = "anonymous"\nmodels = ["{MODEL}"]\n\n[[plugin]]\nuse = "model_access"',
+)
 
 
 def with_plugin(directory: Path, code: str, settings: str = "") -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stories.conftest import BUILT_IN, CHAT, MODEL, OPENAI_CHAT, Chat, plugin_of, with_plugin
-from tests.stories.raw import Connection, Raw, connected
+from tests.stories.conftest import ANONYMOUS, CHAT, MODEL, OPENAI_CHAT, Chat
+from tests.stories.raw import connected
 
 from herdgate.app import CannotStart
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
@@ -363,11 +361,6 @@ async def test_it_starts_with_a_key_of_either_kind(first: SimulatedOllama, tmp_p
 
 # the plugin anonymous
 
-ANONYMOUS = BUILT_IN.replace(
-    '[[plugin]]\nuse = "model_access"',
-    f'[[plugin]]\nuse = "anonymous"\nmodels = ["{MODEL}"]\n\n[[plugin]]\nuse = "model_access"',
-)
-
 
 async def test_anonymous_serves_callers_without_a_key_as_the_operator_says(first: SimulatedOllama) -> None:
     env = {"HERDGATE_HOST": "0.0.0.0", "HERDGATE_ADMIN_KEY": "an-admin-key-beside-anonymous"}
@@ -383,167 +376,3 @@ async def test_anonymous_serves_callers_without_a_key_as_the_operator_says(first
         assert await status(gateway, bearer(secret.get_secret_value())) == 403
         assert await status(gateway, bearer("hg_wrong")) == 401
         assert await status(gateway, {"authorization": "Basic dXNlcjpwYXNz"}) == 401
-
-
-# web pages
-
-HOSTS = {
-    "localhost": True,
-    "LOCALHOST:11435": True,
-    "127.0.0.1:11435": True,
-    "[::1]:11435": True,
-    "192.168.1.7": True,
-    "box.local": True,
-    "gpu.internal:11435": True,
-    "evil.example.com": False,
-    "127.0.0.1.evil.example.com": False,
-    "localhost.evil.example.com:11435": False,
-    "8.8.8.8": False,
-}
-ORIGINS = {
-    "http://localhost:3000": True,
-    "https://127.0.0.1": True,
-    "http://box.local": True,  # the Host of this request
-    "app://obsidian.md": True,
-    "https://evil.example.com": False,
-    "http://localhost.evil.example.com": False,
-    "null": False,
-}
-
-
-@pytest.mark.parametrize("anonymous", [False, True], ids=["open", "anonymous"])
-async def test_a_web_page_does_not_reach_a_gateway_without_keys(first: SimulatedOllama, anonymous: bool) -> None:
-    async with running_gateway(first, toml=ANONYMOUS if anonymous else "") as gateway:
-        before = len(first.requests)
-        async with connected(gateway) as connection:
-            for host, allowed in HOSTS.items():
-                assert (await browsed(connection, host)).status == (200 if allowed else 403), host
-            for origin, allowed in ORIGINS.items():
-                reply = await browsed(connection, "box.local", origin)
-                assert reply.status == (200 if allowed else 403), origin
-                assert reply.header("access-control-allow-origin") == (origin if allowed else None)
-            refused = await browsed(connection, "evil.example.com", path=OPENAI_CHAT)
-        error = json.loads(refused.body)["error"]
-        assert (error["message"], error["type"]) == ("this Host is not allowed without an API key", "permission_error")
-        chats = [request.path for request in first.requests[before:] if request.path in {CHAT, OPENAI_CHAT}]
-        assert len(chats) == sum(HOSTS.values()) + sum(ORIGINS.values())
-
-
-async def browsed(connection: Connection, host: str, origin: str | None = None, path: str = CHAT) -> Raw:
-    headers = {"Host": host, **({} if origin is None else {"Origin": origin})}
-    return await connection.ask("POST", path, ASK.body(), headers)
-
-
-async def test_with_a_key_any_host_will_do_but_a_strange_page_may_not_read_the_reply(gateway: RunningGateway) -> None:
-    key = await gateway.make_key("*")
-    async with connected(gateway) as connection:
-        for host in HOSTS:
-            reply = await connection.ask("POST", CHAT, ASK.body(), {**key, "Host": host})
-            assert reply.status == 200, host
-        for origin, allowed in ORIGINS.items():
-            reply = await connection.ask("POST", CHAT, ASK.body(), {**key, "Host": "box.local", "Origin": origin})
-            assert reply.status == 200
-            assert reply.header("access-control-allow-origin") == (origin if allowed else None)
-            assert reply.header("vary") == ("Origin" if allowed else None)
-
-
-async def test_operators_can_allow_hosts_and_origins(first: SimulatedOllama) -> None:
-    toml = '[server]\nallowed_hosts = ["*.example.org"]\ncors_origins = ["https://chat.example.org"]\n'
-    async with running_gateway(first, toml=toml) as gateway, connected(gateway) as connection:
-        assert (await browsed(connection, "llm.example.org")).status == 200
-        assert (await browsed(connection, "llm.example.org", "https://chat.example.org")).status == 200
-        assert (await browsed(connection, "llm.example.org", "http://localhost:3000")).status == 403
-        assert (await browsed(connection, "example.org")).status == 403
-
-
-@pytest.mark.parametrize("protected", [False, True], ids=["open", "protected"])
-async def test_browsers_may_ask_first(gateway: RunningGateway, protected: bool) -> None:
-    if protected:
-        await gateway.make_key("*")
-    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-api-key"}
-    async with connected(gateway) as connection:
-        for origin, allowed in ORIGINS.items():
-            reply = await connection.ask("OPTIONS", CHAT, headers={**asks, "Host": "box.local", "Origin": origin})
-            assert reply.status == 204
-            assert reply.header("access-control-allow-origin") == (origin if allowed else None)
-            assert ("POST" in (reply.header("access-control-allow-methods") or "")) == allowed
-            assert ("x-api-key" in (reply.header("access-control-allow-headers") or "").lower()) == allowed
-
-
-async def test_a_page_can_read_errors_too(gateway: RunningGateway) -> None:
-    key = await gateway.make_key(MODEL)
-    page = {"Origin": "http://localhost:3000"}
-    async with connected(gateway) as connection:
-        replies = [
-            await connection.ask("POST", CHAT, ASK.body(), page),
-            await connection.ask("POST", CHAT, ASK.body("only-first"), {**key, **page}),
-            await connection.ask("POST", CHAT, b"no JSON", {**key, **page}),
-            await connection.ask("GET", "/nothing", None, {**key, **page}),
-        ]
-    assert [reply.status for reply in replies] == [401, 403, 400, 404]
-    assert {reply.header("access-control-allow-origin") for reply in replies} == {"http://localhost:3000"}
-
-
-# the order of the checks
-
-LIMITED = """
-from herdgate import Refusal, hookimpl
-
-class Extra:
-    herdgate_api = 1
-    full = False
-
-    @hookimpl
-    def admit(self):
-        return Refusal("too many", retry_after=1) if self.full else None
-"""
-BIG = b'{"model":"no-such-model","padding":"' + b"x" * 3000 + b'"}'
-
-
-@pytest.fixture
-async def limited(first: SimulatedOllama, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    toml = f"{with_plugin(tmp_path, LIMITED)}\n[server]\nmax_body = 2000\n"
-    async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
-        yield gateway
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body", "expected"),
-    [
-        # no route, no such method: before limits and everything after them
-        ("GET", "/nothing", None, [401, 404, 404]),
-        ("GET", CHAT, None, [401, 405, 405]),
-        ("POST", "/api/tags", BIG, [401, 405, 405]),
-        # rights to the operation: before size and body
-        ("POST", "/api/pull", BIG, [401, 429, 403]),
-        ("POST", "/api/pull", b"no JSON", [401, 429, 403]),
-        # size: before the body, and the body: before the model
-        ("POST", CHAT, BIG, [401, 429, 413]),
-        ("POST", CHAT, b"no JSON", [401, 429, 400]),
-        ("POST", CHAT, {"model": "no such model"}, [401, 429, 400]),
-        ("POST", CHAT, {"model": "no-such-model", "stream": "yes"}, [401, 429, 400]),
-        ("POST", CHAT, {"model": "no-such-model"}, [401, 429, 403]),
-        ("GET", "/v1/models/no-such-model", None, [401, 429, 403]),
-        ("GET", "/v1/models/%20", None, [401, 429, 400]),
-        ("GET", "/api/tags", None, [401, 429, 200]),
-        # capacity comes last
-        ("POST", CHAT, ASK.body(), [401, 429, 502]),
-        ("POST", CHAT, ASK.body("only-first"), [401, 429, 403]),
-    ],
-)
-async def test_checks_come_in_the_order_of_the_contract(
-    limited: RunningGateway,
-    first: SimulatedOllama,
-    method: str,
-    path: str,
-    body: object,
-    expected: list[int],
-) -> None:
-    key = await limited.make_key(MODEL)
-    await first.stop()
-    extra = plugin_of(limited, "extra")
-    answered = []
-    for headers, extra.full in (({}, True), (key, True), (key, False)):
-        async with connected(limited) as connection:
-            answered.append((await connection.ask(method, path, body, headers)).status)
-    assert answered == expected
