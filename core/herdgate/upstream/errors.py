@@ -11,6 +11,7 @@ LocalProtocolError         the request is not HTTP; nothing was sent
 =========================  ======================================================================
 """
 
+import os
 import socket
 import ssl
 
@@ -55,6 +56,8 @@ def lost_error(origin: Origin, cause: Exception, *, sent: bool) -> httpx.Network
 
 
 def _explain(cause: Exception) -> str:
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
+        return os.strerror(cause.errno)  # asyncio puts the address in place of the reason
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause) or type(cause).__name__
