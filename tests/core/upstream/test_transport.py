@@ -163,7 +163,9 @@ async def test_nobody_listens(transport: UpstreamTransport) -> None:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
         request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
-        with pytest.raises(httpx.ConnectError, match=f"cannot connect to http://127.0.0.1:{port}: Connection refused$") as caught:
+        with pytest.raises(
+            httpx.ConnectError, match=f"cannot connect to http://127.0.0.1:{port}: Connection refused$"
+        ) as caught:
             await transport.handle_async_request(request)
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
