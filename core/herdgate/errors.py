@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from herdgate.surface import Endpoint, Family
 
@@ -39,9 +40,14 @@ class Reply:
             raise ValueError(f"{self.status} is not the status of a final reply")
         headers = {name.lower(): value for name, value in self.headers.items()}
         for name, value in headers.items():
-            if name in _NOT_TO_BE_GIVEN or not _HEADER.fullmatch(f"{name}: {value}"):
+            if not _may_be_given(name, value):
                 raise ValueError(f"a reply cannot have the header {name!r} with this value")
         object.__setattr__(self, "headers", headers)
+
+
+@lru_cache(maxsize=1024)  # the same few headers come with every reply
+def _may_be_given(name: str, value: str) -> bool:
+    return name not in _NOT_TO_BE_GIVEN and _HEADER.fullmatch(f"{name}: {value}") is not None
 
 
 class Halt(Exception):  # noqa: N818 - it ends a request with a reply, which need not be an error

@@ -5,11 +5,13 @@ Servers before Ollama 0.12.6 answer a failed streaming request with 200 and put 
 
 from __future__ import annotations
 
-import json
+import msgspec
 
 from herdgate import Exchange, Failure, Family, Head, Kind, Phase, hookimpl, message_of
 
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+# Values are checked but not built: a reply of embeddings has megabytes of numbers, and this runs in the event loop.
+_TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _JSON_TYPES = {"application/json", "application/x-ndjson"}
 
 
@@ -45,12 +47,13 @@ def _inspect_event(event: bytes) -> Failure | None:
 
 def _inspect_json(text: bytes) -> Failure | None:
     try:
-        said = json.loads(text)
+        said = _TOP_LEVEL.decode(text)
+    except msgspec.ValidationError:
+        return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not a JSON object")
     except (ValueError, RecursionError):
         return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not JSON")
-    if not isinstance(said, dict):
-        return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not a JSON object")
-    return _error(text) if said.get("error") else None
+    error = said.get("error")
+    return _error(text) if error is not None and msgspec.json.decode(error) else None
 
 
 def _error(text: bytes) -> Failure:
