@@ -116,6 +116,18 @@ async def test_a_body_over_the_limit_is_refused(gateway: RunningGateway, first: 
     assert forwarded(first) == []
 
 
+@pytest.mark.parametrize("announced", [LIMIT + 2, 10**9])
+async def test_a_chunk_over_the_limit_is_refused_before_it_is_sent(
+    gateway: RunningGateway, first: SimulatedOllama, announced: int
+) -> None:
+    async with connected(gateway) as connection:
+        connection.send(request("POST", OPENAI_CHAT, headers=CHUNKED) + b"%x\r\n" % announced)
+        reply = await connection.reply()
+        assert (reply.status, message_of(reply, OPENAI_CHAT)) == (413, "request body too large")
+        assert reply.header("connection") == "close"
+    assert forwarded(first) == []
+
+
 async def test_a_much_too_large_body_is_refused_before_it_is_sent(
     gateway: RunningGateway, first: SimulatedOllama
 ) -> None:

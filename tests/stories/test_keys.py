@@ -376,3 +376,11 @@ async def test_anonymous_serves_callers_without_a_key_as_the_operator_says(first
         assert await status(gateway, bearer(secret.get_secret_value())) == 403
         assert await status(gateway, bearer("hg_wrong")) == 401
         assert await status(gateway, {"authorization": "Basic dXNlcjpwYXNz"}) == 401
+
+
+async def test_anonymous_means_what_it_says_before_the_first_key_too(first: SimulatedOllama) -> None:
+    """Listed, it alone says what is open to whom: there is no open mode beside it."""
+    async with running_gateway(first, toml=ANONYMOUS) as gateway:
+        assert await status(gateway, {}) == 200
+        assert await status(gateway, {}, "only-first") == 403
+        assert await status(gateway, bearer("ollama")) == 401

@@ -155,11 +155,14 @@ async def test_what_a_gateway_hides_it_does_not_learn_from_one_that_does_not(
             first.models.add("new")
             await open_one.knows("new:latest")
             await hiding.knows("new:latest")
+            first.models.add("newer")  # which the open one learns from the other one, most of the time
+            await open_one.knows("newer:latest")
+            assert await status(open_one, ADMIN, "only-first") == 200
             await first.stop()
             assert await status(hiding, ADMIN, "only-first") == 403
     async with running_gateway(first, toml=with_plugin(tmp_path, HIDES), directory=tmp_path, env=on(redis)) as warm:
         listed = (await warm.client.get("/api/tags", headers=ADMIN)).json()["models"]
-        assert {entry["name"] for entry in listed} == {f"{MODEL}:latest", "new:latest"}
+        assert {entry["name"] for entry in listed} == {f"{MODEL}:latest", "new:latest", "newer:latest"}
 
 
 # outages

@@ -139,10 +139,8 @@ class Formatted(HTTPResponse):
         self.status = reply.status
 
     async def send(self, data: Any = None, end_stream: bool | None = None) -> None:  # noqa: ARG002 - Sanic's signature
-        """Write the whole reply; nothing if the caller has left."""
-        connection: Any = self._stream.protocol
-        if connection.conn_info.lost:
-            return
+        """Write the whole reply."""
+        connection: Any = self._stream.protocol  # the request's own way to it ends when the caller leaves
         reply = self._reply
         headers = {**reply.headers, "content-length": str(len(reply.body)), "x-request-id": self._identity}
         body = b"" if self._request.method == "HEAD" else reply.body
