@@ -9,7 +9,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: check clean demo docs format help lock redis serve test
+.PHONY: bench check clean demo docs format help lock redis serve test
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,12 +36,15 @@ format: $(DEVELOPMENT) ## Format the code and apply the safe fixes of the linter
 docs: $(DEVELOPMENT) ## Write docs/hooks.md and docs/configuration.md from the code
 	$(BIN)/python scripts/generate_docs.py
 
+bench: $(RUNTIME) ## Speed, side by side with nginx, HAProxy and LiteLLM (benchmarks/); BENCH_ARGS=--quick
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove .venv and all that tools left behind
 	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find core plugins tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find core plugins tests scripts examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 redis: $(DEVELOPMENT)
 	@scripts/redis-for-tests $(VENV) $(LOCKS)/redis.lock

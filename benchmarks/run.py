@@ -107,11 +107,12 @@ def measured(options: argparse.Namespace) -> Results:
     return Results(date, machine.description(), machine.versions(present), settings, tuple(runner.notes), done)
 
 
-def publish(results: Results, report: str) -> None:
-    """Put everything into docs/: the results, the picture, the tables."""
-    results.save(DOCS / "performance.json")
-    (DOCS / "performance.svg").write_text(drawn(results), "utf-8")
-    insert(DOCS / "performance.md", report)
+def publish(results: Results, docs: Path = DOCS) -> None:
+    """Put everything into docs/: the results, the picture, and both it and the tables into the page."""
+    results.save(docs / "performance.json")
+    (docs / "performance.svg").write_text(drawn(results), "utf-8")
+    picture = "![CPU time of each proxy as a multiple of nginx's](performance.svg)"
+    insert(docs / "performance.md", f"{picture}\n\n{markdown(results)}")
     say("docs/performance.md, .svg and .json are written")
 
 
@@ -130,10 +131,9 @@ def main() -> None:
     if not options.source:
         results.save(options.json)
         say(f"kept in {options.json}")
-    report = markdown(results)
-    print(report)
+    print(markdown(results))
     if options.publish:
-        publish(results, report)
+        publish(results)
 
 
 if __name__ == "__main__":

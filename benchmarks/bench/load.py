@@ -54,7 +54,6 @@ class Load:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._client = compiled("client")
-        self._wrk = program("wrk")
 
     def body(self, model: str, *, stream: bool, padding: int = 0) -> Path:
         """The file with the body of a request."""
@@ -96,7 +95,7 @@ class Load:
         url = f"http://127.0.0.1:{system.port}{system.path}"
         # wrk ends by itself, a few seconds late at worst: nothing it waits for takes longer than its timeout.
         result = subprocess.run(
-            [self._wrk, *shape, *headers, "-s", str(SOURCES / "report.lua"), url],
+            [program("wrk"), *shape, *headers, "-s", str(SOURCES / "report.lua"), url],
             env=os.environ | {"BENCH_BODY": str(body)},
             capture_output=True,
             text=True,

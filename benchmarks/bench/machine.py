@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bench.systems import DIRECT, HERDGATE, litellm_python, program, proxyctl
 
-_VERSION = re.compile(r"\d+(?:\.\d+)+\S*")
+_VERSION = re.compile(r"\d+(?:\.\d+)+\S*(?: \+ \d\S*)?")
 
 
 def description() -> str:
     """Processor, cores, memory, kernel, distribution."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
-    words = [_processor(), f"{os.cpu_count()} CPUs", f"{memory:.0f} GB", f"Linux {platform.release()}", _distribution()]
+    size = f"{os.cpu_count()} CPUs, {memory:.0f} GB"
+    words = [_processor(), size, f"Linux {platform.release()}", _operating_system()]
     return ", ".join(word for word in words if word)
 
 
@@ -35,14 +36,14 @@ def _command(system: str) -> list[str]:
     if system == HERDGATE:
         return [str(proxyctl()), "--version"]
     if system == "LiteLLM":
-        return [str(litellm_python()), "-c", _distributed("litellm")]
+        return [str(litellm_python()), "-c", _distribution("litellm")]
     if system == "Sanic + httpx":
-        return [str(proxyctl().with_name("python")), "-c", _distributed("sanic")]
+        return [str(proxyctl().with_name("python")), "-c", _distribution("sanic", "httpx")]
     return [program(system.lower()), "-v"]
 
 
-def _distributed(name: str) -> str:
-    return f"import importlib.metadata as m; print(m.version({name!r}))"
+def _distribution(*names: str) -> str:
+    return f"import importlib.metadata as m; print(*map(m.version, {names!r}), sep=' + ')"
 
 
 def _version(command: list[str]) -> str:
@@ -69,7 +70,7 @@ def _processor() -> str:
     return found[1].strip() if found else platform.machine()
 
 
-def _distribution() -> str:
+def _operating_system() -> str:
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:

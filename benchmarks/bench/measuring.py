@@ -11,9 +11,9 @@ from bench.phases import Figures
 from bench.processes import Disturbance, Program
 from bench.results import NOISE, Measurement
 
-_QUIET = 0.08  # cores; a machine that is busy with less counts as idle
-_LOOK = 0.3  # seconds
-_LONGEST_WAIT = 5.0  # seconds for the machine to become idle
+_QUIET = 0.08  # cores; what is busy with less counts as idle
+_LOOK = 0.25  # seconds
+_LONGEST_WAIT = 5.0  # seconds to become idle
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Work:
 def measured(work: Work, attempts: int) -> Measurement:
     """Measure it, again if it was disturbed, at most `attempts` times; the least disturbed measurement counts.
 
-    With more than one attempt it first waits, for a short time, until the machine is idle.
+    First it waits, for a short time, until the programs have ended what an earlier load left them to do, and, with more
+    than one attempt, until the rest of the machine is idle.
     """
     tried: list[Measurement] = []
     most = attempts if work.repeatable else 1
     while len(tried) < most and all(m.foreign > NOISE for m in tried):
-        if attempts > 1:
-            _wait_for_quiet(work)
+        _settle(work, everything=attempts > 1)
         tried.append(_once(work))
     return min(tried, key=lambda m: (bool(m.error), m.foreign))
 
@@ -62,10 +62,11 @@ def _cost(figures: Figures, cpu: float, seconds: float) -> Figures:
     return {"cpu_us": cpu * 1e6 / done, "core": cpu / seconds} if done else {}
 
 
-def _wait_for_quiet(work: Work) -> None:
+def _settle(work: Work, *, everything: bool) -> None:
     end = time.monotonic() + _LONGEST_WAIT
     while time.monotonic() < end:
         watch = Disturbance(work.programs())
         time.sleep(_LOOK)
-        if watch.end() < _QUIET:
+        foreign = watch.end()
+        if sum(watch.cpu) < _QUIET * watch.seconds and (foreign < _QUIET or not everything):
             return

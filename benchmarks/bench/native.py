@@ -17,16 +17,16 @@ class NotInstalledError(Exception):
     """Something that the benchmark needs is not installed, or cannot be used; the message says what to do."""
 
 
-def compiled(name: str, cache: Path = CACHE) -> Path:
+def compiled(name: str) -> Path:
     """The program `backend` or `client`. It is compiled again when a source has changed. Raises NotInstalledError."""
     sources = sorted(SOURCES.glob("*.[ch]"))
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    program = cache / f"{name}-{version}"
+    program = CACHE / f"{name}-{version}"
     if not program.exists():
         if not (compiler := shutil.which("gcc")):
             raise NotInstalledError("gcc is not installed: apt-get install gcc")
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = cache / f"{name}-{os.getpid()}"  # another run may do the same at this moment
+        CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = CACHE / f"{name}-{os.getpid()}"  # another run may do the same at this moment
         command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(unfinished), str(SOURCES / f"{name}.c")]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:

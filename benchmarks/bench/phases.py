@@ -26,7 +26,7 @@ class Extent:
 
 
 FULL = Extent(seconds=3.0, chunks=150, bodies=15, trouble_seconds=4.0)
-QUICK = Extent(seconds=1.0, chunks=75, bodies=5, trouble_seconds=2.0)
+QUICK = Extent(seconds=1.0, chunks=125, bodies=5, trouble_seconds=2.0)
 
 
 @dataclass(frozen=True)

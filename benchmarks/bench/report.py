@@ -121,7 +121,8 @@ def _cell(results: Results, system: str, row: Row) -> str:
     value = results.median(system, row.phase, row.figure)
     if value is None:
         return "failed" if results.failure(system, row.phase) else _NONE
-    ratio = results.ratio(system, NGINX, row.phase, row.figure) if row.compared and system != NGINX else None
+    compared = row.compared and system not in (DIRECT, NGINX)
+    ratio = results.ratio(system, NGINX, row.phase, row.figure) if compared else None
     beside = f" ({_times(ratio)})" if ratio is not None else ""
     return f"{value:,.{row.digits}f}{beside}{_flag(results, system, row)}"
 
@@ -180,7 +181,8 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:,.{1 if ratio < 100 else 0}f}\N{MULTIPLICATION SIGN}"
+    digits = f"{ratio:.2g}" if ratio < 1 else f"{ratio:,.{1 if ratio < 100 else 0}f}"
+    return f"{digits}\N{MULTIPLICATION SIGN}"
 
 
 def _number(value: float | None, digits: int) -> str:

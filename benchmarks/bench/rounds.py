@@ -114,7 +114,7 @@ class _Round:
                 self._trouble()
             except LoadError as failure:
                 self._runner.note(f"the phases with failing backends were left out: {failure}")
-        return self._got
+        return {name: phases for name, phases in self._got.items() if phases}
 
     def _compare(self, running: ExitStack) -> None:
         plan, port = self._runner.plan, free_port()

@@ -18,7 +18,7 @@ from bench.native import CACHE, PEERS, NotInstalledError
 LITELLM = "1.106.2"
 HERDGATE, NGINX, DIRECT = "Herdgate", "nginx", "direct"
 NAMES = (DIRECT, NGINX, "HAProxy", "LiteLLM", "Sanic + httpx", HERDGATE)
-MODELS = ("bench-0-0", "bench-200-0", "bench-50-20", "bench-75-20", "bench-150-20")
+MODELS = ("bench-0-0", "bench-200-0", "bench-50-20", "bench-125-20", "bench-150-20")
 
 _ROOT = Path(__file__).parents[2]
 _KEY = "sk-benchmark"  # LiteLLM wants one, and it is sent to LiteLLM alone
