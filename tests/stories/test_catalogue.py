@@ -18,7 +18,7 @@ from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, OPENAI_CHAT, Chat, pl
 from herdgate.config import load
 from herdgate.hooks import INFO
 from herdgate.server import Gateway
-from herdgate.testing.faults import EmptyOk, Events, Fault, Hang, Status
+from herdgate.testing.faults import EmptyOk, EndlessLine, Events, Fault, Hang, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimModel, SimulatedOllama
 
@@ -236,6 +236,23 @@ async def test_a_reply_that_is_no_list_changes_nothing(
     await polled_again(first)
     assert await tags(gateway) == before
     assert "backend first" in ASK.text_of(await chat(gateway))
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/version", "/api/ps"])
+async def test_an_answer_without_end_is_given_up_long_before_it_fills_the_memory(
+    gateway: RunningGateway, first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("herdgate.upstream.bounded.ANSWER_LIMIT", 1_000_000)
+    before = await tags(gateway)
+    first.script(path, EndlessLine(), times=None)
+    began = time.monotonic()
+    if path == "/api/ps":
+        assert (await gateway.client.get(path)).json() == {"models": []}
+    else:
+        await polled_again(first)
+    assert time.monotonic() - began < 2 * AT_ONCE
+    await first.wait_for(lambda sim: any(each.path == path and each.left_at is not None for each in sim.requests))
+    assert await tags(gateway) == before
 
 
 async def test_entries_that_make_no_sense_are_left_out(gateway: RunningGateway, first: SimulatedOllama) -> None:

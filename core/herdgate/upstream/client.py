@@ -14,6 +14,7 @@ import httpx
 from herdgate.backend import Backend, BackendSettings
 from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.upstream.bounded import BoundedTransport
 from herdgate.upstream.origin import Origin
 from herdgate.upstream.request import OutgoingRequest, encode_fields
 from herdgate.upstream.stream import BodyStream
@@ -159,13 +160,13 @@ class Upstream:
     def client(self, timeout: float) -> httpx.AsyncClient:
         """An ordinary client of this backend for small questions; paths are relative to its base URL.
 
-        It shares the transport: do not close it, or use it as a context manager.
+        It shares the connections, whether it is closed or not. An answer of more than 32 MiB is an `httpx.ReadError`.
         """
         return httpx.AsyncClient(
             base_url=self.settings.base_url,
             headers=[("user-agent", USER_AGENT), *self._own_headers],
             timeout=httpx.Timeout(timeout, connect=min(timeout, self.settings.connect_timeout)),
-            transport=self.transport,
+            transport=BoundedTransport(self.transport),
             trust_env=False,
             follow_redirects=False,
         )
