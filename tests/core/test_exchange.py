@@ -126,13 +126,3 @@ def test_a_failed_attempt_keeps_why() -> None:
     tried.failed(failure)
     assert (tried.outcome, tried.failure) == (AttemptOutcome.FAILED, failure)
     assert (tried.backend.name, tried.model.name.display) == ("gpu1", "llama3:latest")
-
-
-def test_the_backend_of_a_request_is_the_one_whose_reply_was_sent() -> None:
-    request = exchange()
-    summary = Summary(request, Outcome.FAILED, 502, 0.1)
-    assert summary.backend is None
-    request.attempts += [attempt(1, "gpu1"), attempt(2, "gpu2")]
-    assert summary.backend is None  # tried, but nothing of theirs was sent
-    request.advance(Stage.COMMITTED)
-    assert summary.backend == "gpu2"

@@ -44,12 +44,12 @@ def alive(pid: int) -> bool:
 def asked(port: int, times: int = 40) -> None:
     """Every one of these must be answered, each on a connection of its own."""
     for _ in range(times):
-        assert status(port, "/healthz") == 200
+        assert status(port, "/") == 200
 
 
 def serving(program: Program) -> set[int]:
     """Who has answered requests."""
-    return {record["pid"] for record in program.records if "/healthz" in record["message"]}
+    return {record["pid"] for record in program.records if record["message"].startswith("GET / ")}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
