@@ -229,13 +229,14 @@ async def test_a_backend_that_dies_keeps_its_models_for_a_while_and_is_remembere
     ids=repr,
 )
 async def test_a_reply_that_is_no_list_changes_nothing(
-    gateway: RunningGateway, first: SimulatedOllama, fault: Fault
+    first: SimulatedOllama, second: SimulatedOllama, fault: Fault
 ) -> None:
-    before = await tags(gateway)
-    first.script("/api/tags", fault, times=None)
-    await polled_again(first)
-    assert await tags(gateway) == before
-    assert "backend first" in ASK.text_of(await chat(gateway))
+    async with running_gateway(first, second, env={"HERDGATE_DISCOVERY_INTERVAL": "0.05"}) as gateway:
+        before = await tags(gateway)
+        first.script("/api/tags", fault, times=None)
+        await polled_again(first)
+        assert await tags(gateway) == before
+        assert "backend first" in ASK.text_of(await chat(gateway))
 
 
 @pytest.mark.parametrize("path", ["/api/tags", "/api/version", "/api/ps"])

@@ -165,6 +165,21 @@ async def test_ollama_presents_its_key_from_the_environment(
         assert [model.model for model in (await client.list()).models] == [f"{MODEL}:latest"]
 
 
+async def test_names_with_slashes_work_everywhere(gateway: RunningGateway, second: SimulatedOllama) -> None:
+    """Where Ollama itself finds no such name: in a path."""
+    name = "hf.co/org/repo-GGUF:Q4_K_M"
+    second.models.add(name)
+    await gateway.knows(name)
+    async with native(gateway) as client:
+        assert "second" in ((await client.chat(name, HI)).message.content or "")
+        assert (await client.show(name)).modelinfo
+    async with compatible(gateway) as other:
+        assert (await other.models.retrieve(name)).id == name
+        assert (await other.chat.completions.create(model=name, messages=HI)).model == name
+    for path in (name, name.replace("/", "%2F"), name.upper()):
+        assert (await gateway.client.get(f"/v1/models/{path}")).status_code == 200
+
+
 # openai
 
 

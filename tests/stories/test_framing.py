@@ -62,18 +62,18 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("path", [CHAT, OPENAI_CHAT])
 @pytest.mark.parametrize("what", MALFORMED)
 async def test_what_is_no_proper_http_ends_its_connection_with_a_400(
-    gateway: RunningGateway, first: SimulatedOllama, caplog: pytest.LogCaptureFixture, what: str, path: str
+    gateway: RunningGateway, first: SimulatedOllama, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    sent = MALFORMED[what].replace(CHAT.encode(), path.encode())
-    async with connected(gateway) as connection:
-        connection.send(sent + SMUGGLED)
-        reply = await connection.reply()
-        assert (reply.status, reply.header("connection")) == (400, "close")
-        assert message_of(reply, path if path.encode() in sent else "/")
-        assert await connection.rest() == b""
+    for path in (CHAT, OPENAI_CHAT):
+        sent = MALFORMED[what].replace(CHAT.encode(), path.encode())
+        async with connected(gateway) as connection:
+            connection.send(sent + SMUGGLED)
+            reply = await connection.reply()
+            assert (reply.status, reply.header("connection")) == (400, "close")
+            assert message_of(reply, path if path.encode() in sent else "/")
+            assert await connection.rest() == b""
     assert forwarded(first) == []
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
