@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.report import WATCHED, Row
 from bench.results import Results, load
-from bench.systems import DIRECT, HERDGATE, NGINX
+from bench.systems import HERDGATE, NGINX
 
 WIDTH, LABELS, MARGIN = 760, 130, 20
 BAR, GAP, HEAD = 20, 6, 44
@@ -57,7 +57,7 @@ def _bars(results: Results, row: Row) -> list[Bar]:
     bars = []
     for name in results.systems():
         ratio = results.ratio(name, NGINX, row.phase, row.figure)
-        if ratio and name not in (DIRECT, NGINX):
+        if ratio and name != NGINX:
             complete = results.median(name, row.phase, "complete")
             bars.append(Bar(name, ratio, complete is None or complete == 1))
     return sorted(bars, key=lambda bar: bar.value)

@@ -18,7 +18,7 @@ typedef struct Conn {
     enum State state;
     char in[ROOM + 1];                 /* the head and the beginning of the body */
     int filled, body_at;
-    long body_size, body_left;
+    long body_left, body_got;
     char *out;                         /* what the socket did not take yet */
     size_t out_size, out_sent;
     char model[128];
@@ -126,9 +126,9 @@ static void answer(Conn *c) {          /* the request is complete, and so is its
     if (!stream) {
         if (c->openai) sprintf(json, "{\"id\":\"bench\",\"object\":\"chat.completion\",\"created\":1767225600,\"model\":\"%s\",\"choices\":[{\"index\":0,"
                                "\"message\":{\"role\":\"assistant\",\"content\":\"It scatters blue light.\"},\"finish_reason\":\"stop\"}],"
-                               "\"usage\":{\"prompt_tokens\":%ld,\"completion_tokens\":5,\"total_tokens\":%ld}}", c->model, c->body_size, c->body_size + 5);
+                               "\"usage\":{\"prompt_tokens\":%ld,\"completion_tokens\":5,\"total_tokens\":%ld}}", c->model, c->body_got, c->body_got + 5);
         else sprintf(json, "{\"model\":\"%s\",\"created_at\":\"2026-01-01T00:00:00Z\",\"message\":{\"role\":\"assistant\",\"content\":\"It scatters "
-                     "blue light.\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":%ld,\"eval_count\":5}", c->model, c->body_size);
+                     "blue light.\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":%ld,\"eval_count\":5}", c->model, c->body_got);
         emit_json(c, json);
         return;
     }
@@ -160,8 +160,8 @@ static void received(Conn *c) {        /* more of the head, and perhaps of the b
         char *end = strstr(c->in, "\r\n\r\n"), *length = strcasestr(c->in, "\r\ncontent-length:");
         if (!end) return;
         c->body_at = end + 4 - c->in;
-        c->body_size = length && length < end ? atol(length + 17) : 0;
-        c->body_left = c->body_size - (c->filled - c->body_at);
+        c->body_got = c->filled - c->body_at;
+        c->body_left = (length && length < end ? atol(length + 17) : 0) - c->body_got;
         c->state = BODY;
     }
     if (c->body_left <= 0) requested(c);
@@ -173,7 +173,7 @@ static int readable(Conn *c) {         /* 0 when the connection is at its end */
     ssize_t n = recv(c->fd, discard ? rest : c->in + c->filled, discard ? sizeof rest : (size_t)room, MSG_DONTWAIT);
     if (n <= 0) return n < 0 && errno == EAGAIN;
     if (c->state > BODY) return 0;     /* pipelining */
-    if (c->state == BODY) c->body_left -= n;
+    if (c->state == BODY) c->body_left -= n, c->body_got += n;
     if (!discard) c->filled += n;
     received(c);
     return c->state != HEAD || c->filled < ROOM;     /* a head has an end */

@@ -78,6 +78,7 @@ static void close_connection(Conn *c) { close(c->fd), c->fd = -1; }
 
 static void finish(Conn *c, int clean) {
     uint64_t now = micros();
+    clean &= c->sent == request_size;  /* no answer counts that comes before the end of the question */
     if (c->status && c->status != 200) failed++;
     else if (!clean || c->chunks != expected) broken++;
     else complete++;

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,10 +101,8 @@ def test_the_client_notices_what_is_missing(backend: System, tmp_path: Path) -> 
     refused = client.run(nobody, client.body("bench-0-0", stream=False), c=2, n=4, t=10)
     assert (refused.complete, refused.broken) == (0, 4)
 
-    with Off(free_port_of := free_port()):
-        silent = replace(backend, port=free_port_of)
-        cut_off = client.run(silent, client.body("bench-0-0", stream=False), c=1, n=2, t=0.2)
-    assert (cut_off.complete, cut_off.unfinished) == (0, 2)
+    slow = client.run(backend, client.body("bench-5-1000", stream=True), c=1, n=2, x=5, t=0.2)
+    assert (slow.complete, slow.unfinished) == (0, 2)
 
 
 @needs_gcc
@@ -112,6 +111,11 @@ def test_requests_start_at_the_rate_that_was_asked_for(backend: System, tmp_path
     replies = client.run(backend, client.body("bench-0-0", stream=False), c=4, n=20, r=100, t=10)
     assert replies.complete == 20
     assert replies.seconds >= 0.19
+
+
+def test_a_machine_that_is_off_says_neither_yes_nor_no() -> None:
+    with Off(port := free_port()), pytest.raises(TimeoutError):
+        socket.create_connection(("127.0.0.1", port), timeout=0.2)
 
 
 # processes
