@@ -38,10 +38,10 @@ def measured(work: Work, attempts: int) -> Measurement:
     """
     tried: list[Measurement] = []
     most = attempts if work.repeatable else 1
-    while len(tried) < most and all(m.foreign > NOISE for m in tried):
+    while len(tried) < most and all(m.foreign > NOISE and not m.overrun for m in tried):
         _settle(work, everything=attempts > 1)
         tried.append(_once(work))
-    return min(tried, key=lambda m: (bool(m.error), m.foreign))
+    return min(tried, key=lambda m: (m.overrun, m.foreign))
 
 
 def _once(work: Work) -> Measurement:
@@ -49,11 +49,18 @@ def _once(work: Work) -> Measurement:
     try:
         figures = work.make()
     except LoadError as failure:
-        return Measurement({}, error=str(failure))
+        return Measurement({}, error=_explained(failure, work.under))
     foreign = watch.end()
     if work.under:
         figures |= _cost(figures, watch.cpu[0], watch.seconds)
     return Measurement({name: round(value, 4) for name, value in figures.items()}, round(foreign, 3))
+
+
+def _explained(failure: LoadError, program: Program | None) -> str:
+    """What went wrong, and first of all whether the program still runs."""
+    if program and program.exit_status is not None:
+        return f"its process has ended with status {program.exit_status}; {failure}"
+    return str(failure)
 
 
 def _cost(figures: Figures, cpu: float, seconds: float) -> Figures:

@@ -59,7 +59,7 @@ def _small(connections: int) -> Callable[[Subject], Figures]:
 
 def _streams(replies: Replies) -> Figures:
     if not replies.chunks:
-        counts = f"{replies.failed} errors, {replies.unfinished} of {replies.requests} unfinished"
+        counts = f"{replies.failed} errors, {replies.broken} broken and {replies.unfinished} unfinished replies"
         raise LoadError(f"no chunk arrived: {counts}")
     return {
         "chunks": replies.chunks,

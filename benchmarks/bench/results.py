@@ -22,6 +22,11 @@ class Measurement:
     error: str = ""
     """Why there are no figures."""
 
+    @property
+    def overrun(self) -> bool:
+        """Whether the system was cut off or failed, so that it may still be at work on what nobody waits for."""
+        return bool(self.error) or self.figures.get("complete", 1) < 1
+
 
 Round = Mapping[str, Mapping[str, Measurement]]
 """By system, then by phase."""

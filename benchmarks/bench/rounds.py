@@ -122,16 +122,19 @@ class _Round:
         backend = Program(command, clean_environ(), plan.cores[1], self._folder)
         running.callback(backend.stop)
         _await_first_reply(System(DIRECT, port, self._folder), backend)
-        started = [self._start(name, port, running) for name in plan.systems]
-        subjects = [subject for subject in started if subject]
-        turn = self._number % max(1, len(subjects))
+        subjects = {name: self._start(name, port, running) for name in plan.systems}
+        turn = self._number % len(subjects)
         for phase in [name for name in PHASES if name in plan.phases]:
-            for subject in subjects[turn:] + subjects[:turn]:
-                work = Work(partial(PHASES[phase], subject), subject.running, [backend])
-                self._keep(subject.system.name, phase, work)
+            for name in [*plan.systems[turn:], *plan.systems[:turn]]:
+                if not (subject := subjects[name]):
+                    continue
+                measurement = self._keep(name, phase, Work(partial(PHASES[phase], subject), subject.running, [backend]))
+                if subject.running and measurement and measurement.overrun:
+                    subject.running.stop()
+                    subjects[name] = self._start(name, port, running)
 
     def _start(self, name: str, port: int, running: ExitStack) -> Subject | None:
-        """Start one system and measure how long that takes; None if it is missing or fails."""
+        """Start one system, and the first time measure how long that takes; None if it is missing or fails."""
         plan = self._runner.plan
         try:
             system = prepared(name, self._folder, port)
@@ -144,9 +147,10 @@ class _Round:
         except (NotInstalledError, LoadError) as problem:
             self._runner.note(f"{name} was left out: {problem}")
             return None
-        figures = {"seconds": time.perf_counter() - at, "memory_mb": program.memory_mb()}
-        self._got[name]["start"] = Measurement(figures)
-        self._runner.report(name, "start", self._got[name]["start"])
+        if "start" not in self._got[name]:
+            figures = {"seconds": time.perf_counter() - at, "memory_mb": program.memory_mb()}
+            self._got[name]["start"] = Measurement(figures)
+            self._runner.report(name, "start", self._got[name]["start"])
         return Subject(system, program, self._load, plan.extent)
 
     def _trouble(self) -> None:
@@ -158,9 +162,10 @@ class _Round:
                 work = Work(partial(TROUBLES[phase], troubled), troubled.running, troubled.backends, repeatable=again)
                 self._keep(HERDGATE, phase, work)
 
-    def _keep(self, system: str, phase: str, work: Work) -> None:
+    def _keep(self, system: str, phase: str, work: Work) -> Measurement | None:
         if measurement := self._runner.measured(system, phase, work):
             self._got[system][phase] = measurement
+        return measurement
 
 
 def say(text: str) -> None:

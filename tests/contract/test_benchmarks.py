@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from bench import native
-from bench.load import Load
+from bench import measuring, native
+from bench.load import Load, LoadError
 from bench.native import PEERS, compiled
 from bench.phases import FULL, QUICK
 from bench.processes import Disturbance, Program
@@ -32,6 +32,8 @@ from plot import drawn
 from run import publish
 
 ROOT = Path(__file__).parents[2]
+
+CORE = min(os.sched_getaffinity(0))
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="the load programs need gcc")
 
@@ -51,9 +53,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def backend(tmp_path: Path) -> Iterator[System]:
     folder = tmp_path / "backend"
     folder.mkdir()
-    port, core = free_port(), min(os.sched_getaffinity(0))
+    port = free_port()
     command = [str(compiled("backend")), str(port), "0", "bench-0-0", "bench-5-1"]
-    program = Program(command, clean_environ(), core, folder)
+    program = Program(command, clean_environ(), CORE, folder)
     try:
         # The port is bound a moment after the start.
         transport = httpx.HTTPTransport(retries=7)
@@ -123,7 +125,7 @@ def test_a_machine_that_is_off_says_neither_yes_nor_no() -> None:
 
 def test_the_cpu_time_of_a_program_is_its_own_and_nobody_else_s(tmp_path: Path) -> None:
     busy = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ntime.sleep(60)"
-    program = Program([sys.executable, "-c", busy], clean_environ(), min(os.sched_getaffinity(0)), tmp_path)
+    program = Program([sys.executable, "-c", busy], clean_environ(), CORE, tmp_path)
     try:
         watch = Disturbance([program])
         while "done" not in program.log.read_text():
@@ -134,6 +136,33 @@ def test_the_cpu_time_of_a_program_is_its_own_and_nobody_else_s(tmp_path: Path) 
     finally:
         program.stop()
     assert program.exit_status is not None
+
+
+def test_a_phase_that_failed_or_was_cut_off_is_not_repeated() -> None:
+    made = []
+
+    def fails() -> dict[str, float]:
+        made.append(1)
+        raise LoadError("12 errors")
+
+    failed = measuring.measured(measuring.Work(fails, None, []), attempts=1)
+    assert (failed.error, failed.figures, failed.overrun, len(made)) == ("12 errors", {}, True, 1)
+    assert measured(complete=0.99).overrun
+    assert not measured(complete=1.0).overrun
+    assert not measured(requests=1.0).overrun
+
+
+def test_a_failure_of_a_program_that_has_ended_says_so(tmp_path: Path) -> None:
+    program = Program([sys.executable, "-c", "raise SystemExit(3)"], clean_environ(), CORE, tmp_path)
+
+    def fails() -> dict[str, float]:
+        while program.exit_status is None:
+            pass
+        raise LoadError("no reply")
+
+    failed = measuring.measured(measuring.Work(fails, program, []), attempts=1)
+    program.stop()
+    assert failed.error == "its process has ended with status 3; no reply"
 
 
 # the peers
