@@ -171,7 +171,10 @@ class Discovery:
 
     async def _poll_for_ever(self, watched: _Watched) -> None:
         while True:
-            await self._poll(watched)
+            try:
+                await self._poll(watched)
+            except Exception:  # a list that cannot be stored, say: this backend must be asked again all the same
+                log.exception("the poll of backend %s failed", watched.upstream.backend.name)
             watched.polled_at = time.monotonic()
             watched.polled.set()
             pause = self._interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret depends on it

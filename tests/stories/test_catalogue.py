@@ -446,3 +446,14 @@ async def test_a_burst_of_listings_costs_the_backends_nothing(gateway: RunningGa
     began = time.monotonic()
     await asyncio.gather(*(gateway.client.get("/api/tags") for _ in range(50)))
     assert time.monotonic() - began < AT_ONCE
+
+
+async def test_a_list_that_cannot_be_stored_does_not_end_the_polling(first: SimulatedOllama, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from herdgate import ModelEntry, hookimpl\n\n\nclass Odd:\n    herdgate_api = 1\n    polls = 0\n\n"
+        "    @hookimpl\n    def list_models(self):\n        self.polls += 1\n"
+        '        return [ModelEntry.from_tags({"name": f"poll{self.polls}", "odd": {1, 2}})]\n'
+    )
+    toml = "\n".join(f'[[plugin]]\nuse = "{use}"' for use in ("configured_backends", "./odd.py:Odd", "api_keys"))
+    async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
+        await gateway.knows("poll3:latest")
