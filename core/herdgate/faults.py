@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from herdgate.quarantine import Quarantine
+
 log = logging.getLogger("herdgate.plugins")
 
 
@@ -19,10 +21,11 @@ class PluginFault(Exception):  # noqa: N818 - "fault" is the word of the contrac
 
 
 class Ledger:
-    """Counts the faults of plugins and writes them to the log."""
+    """Counts the faults of plugins, by plugin and hook, writes them to the log, and knows who is left out for them."""
 
     def __init__(self) -> None:
         self.faults: Counter[tuple[str, str]] = Counter()
+        self.quarantine = Quarantine()
 
     def record(self, fault: PluginFault) -> None:
         """Count and log a fault, with the traceback that explains it."""

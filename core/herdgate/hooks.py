@@ -90,7 +90,8 @@ class HookInfo:
 
     `expects` are the types a result may have beside None; object means any. `items` is what a returned list must
     hold. `raises` are exceptions that an implementation may use to speak of the backend: they are no faults of the
-    plugin.
+    plugin. `advisory`: a plugin may declare that requests go on without it. `tolerant`: they always do. Who keeps
+    failing where they do is left out for a while, see `quarantine`.
     """
 
     kind: Kind
@@ -98,6 +99,7 @@ class HookInfo:
     on_fault: str
     sync: bool = False
     advisory: bool = False
+    tolerant: bool = False
     deadline: float = PHASE_DEADLINE
     items: type = object
     raises: tuple[type[Exception], ...] = ()
@@ -348,7 +350,8 @@ class Hooks:
         HookInfo(
             Kind.CHAIN,
             (list, tuple),
-            on_fault="closed: 503; a plugin whose class says `advisory = True` is skipped and counted",
+            on_fault="closed: 503; a plugin whose class says `advisory = True` is skipped and counted, "
+            "and left out for a while if it keeps failing",
             advisory=True,
         )
     )
@@ -375,7 +378,8 @@ class Hooks:
         HookInfo(
             Kind.CONTEXTS,
             (AbstractAsyncContextManager, Skip),
-            on_fault="this attempt is skipped; a plugin whose class says `advisory = True` is ignored and counted",
+            on_fault="this attempt is skipped; a plugin whose class says `advisory = True` is ignored and counted, "
+            "and left out for a while if it keeps failing",
             advisory=True,
         )
     )
@@ -427,7 +431,15 @@ class Hooks:
                     return request.with_header("x-request-id", exchange.id)
         """
 
-    @_hook(HookInfo(Kind.FIRST, (TryNext, GiveUp), on_fault="the core's own table decides", sync=True))
+    @_hook(
+        HookInfo(
+            Kind.FIRST,
+            (TryNext, GiveUp),
+            on_fault="the core's own table decides; who keeps failing is left out for a while",
+            sync=True,
+            tolerant=True,
+        )
+    )
     def judge_failure(self, exchange: Exchange, attempt: Attempt, failure: Failure) -> TryNext | GiveUp | None:
         """Decide whether the next candidate is tried after a failed attempt. Never asked once a byte has gone to the
         client.
@@ -505,7 +517,14 @@ class Hooks:
 
     # afterwards
 
-    @_hook(HookInfo(Kind.NOTIFY, (object,), on_fault="logged and counted"))
+    @_hook(
+        HookInfo(
+            Kind.NOTIFY,
+            (object,),
+            on_fault="logged and counted; who keeps failing is left out for a while",
+            tolerant=True,
+        )
+    )
     async def exchange_ended(self, summary: Summary) -> None:
         """Learn how a request ended.
 

@@ -58,6 +58,8 @@ class Point:
         fault = PluginFault(impl.plugin, self.hook, why or f"{type(error).__name__}: {error}")
         fault.__cause__ = error
         self.ledger.record(fault)
+        if impl.advisory or self.info.tolerant:
+            self.ledger.quarantine.failed(self, impl.plugin, fault.why)
         return fault
 
     def _checked(self, result: Any) -> Any:

@@ -25,6 +25,7 @@ from herdgate.keys import hash_secret
 from herdgate.origins import OriginRules
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
+from herdgate.quarantineboard import Board
 from herdgate.runtime import Runtime
 from herdgate.scope import Scope
 from herdgate.snapshot import Snapshot
@@ -157,6 +158,8 @@ class Gateway:
         scope.push_async_callback(tasks.close, STOP_GRACE)
         scope.push_async_callback(watching.close)
         watching.spawn(watch.run(), "state watch")
+        board = Board(state)
+        points.ledger.quarantine.on_change = lambda left, out: tasks.spawn(board.post(left, out), "quarantine")
         lifespans = Scope()
         scope.push_async_callback(lifespans.close)
         await points.lifespan.enter(lifespans, app)

@@ -21,6 +21,9 @@ import trustme
 from herdgate import sources
 from herdgate.faults import PluginFault
 from herdgate.hooks import INFO, Kind, signature_of
+from herdgate.quarantine import FAULTS
+from herdgate.quarantineboard import posted
+from herdgate.state import State
 from herdgate.testing.faults import Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
@@ -395,6 +398,23 @@ async def test_an_advisory_selection_that_fails_is_left_out_and_counted(
     async with start(plugin("select_candidates", body, "advisory = True"), backend) as gateway:
         assert (await chat(gateway)).status_code == 200
         assert counted(gateway) == {("faulty", "select_candidates"): 1}
+
+
+async def test_an_advisory_plugin_that_keeps_failing_is_left_out_and_the_state_says_so(
+    start: Start, backend: SimulatedOllama
+) -> None:
+    async with start(plugin("select_candidates", RAISES, "advisory = True"), backend) as gateway:
+        for _ in range(FAULTS + 1):
+            assert (await chat(gateway)).status_code == 200
+        assert counted(gateway) == {("faulty", "select_candidates"): FAULTS}
+        state = gateway.gateway.runtime.state
+        await until(lambda: posted_by(state))
+        ((_, left),) = await posted(state)
+        assert (left.plugin, left.hook) == ("faulty", "select_candidates")
+
+
+async def posted_by(state: State) -> bool:
+    return bool(await posted(state))
 
 
 @faults("around_attempt", "return Refusal('x')")

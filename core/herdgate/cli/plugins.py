@@ -12,9 +12,11 @@ from herdgate.cli.options import config_option, json_option, settings_of
 from herdgate.cli.output import cells, count, print_json, print_table, table
 from herdgate.cli.pluginfindings import findings
 from herdgate.cli.pluginsettings import settings_rows
+from herdgate.cli.pluginsleftout import as_json_of, left_out_now, print_left_out
 from herdgate.config import ConfigError, PluginEntry
 from herdgate.config.problems import suggestion
 from herdgate.hooks import INFO, Kind, described, signature_of
+from herdgate.loop import run
 from herdgate.plugins import Plugin, impls_of, load_plugins
 
 
@@ -27,11 +29,18 @@ def command() -> None:
 @config_option
 @json_option
 def list_plugins(config: str | None, as_json: bool) -> None:
-    """List the plugins that a gateway with these settings loads, and who is asked in which order."""
-    plugins = [plugin for plugin, _ in _loaded(config)]
+    """List the plugins that a gateway with these settings loads, and who is asked in which order.
+
+    Plugins that a running gateway leaves out for a while, because they keep failing, are listed, too.
+    """
+    settings = settings_of(config)
+    plugins = load_plugins(settings.plugins)
+    left_out = run(left_out_now(settings))
     order = {hook: [impl.plugin for impl in impls_of(plugins, hook)] for hook in INFO}
     if as_json:
-        print_json({"plugins": [_as_json(plugin) for plugin in plugins], "hooks": order})
+        print_json(
+            {"plugins": [_as_json(plugin) for plugin in plugins], "hooks": order, "quarantine": as_json_of(left_out)}
+        )
         return
     rows = table("#>", "NAME", "FROM", "VERSION", "LISTED AT", "HOOKS")
     for number, plugin in enumerate(plugins, 1):
@@ -43,6 +52,7 @@ def list_plugins(config: str | None, as_json: bool) -> None:
     for hook, names in order.items():
         rows.add_row(*cells(hook, names))
     print_table(rows)
+    print_left_out(left_out)
 
 
 @command.command()

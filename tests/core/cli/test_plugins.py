@@ -1,13 +1,17 @@
 """`proxyctl plugins`: what runs, what a hook is, whether a plugin is sound."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from herdgate.hooks import INFO, described
+from herdgate.quarantine import LeftOut
+from herdgate.quarantineboard import Board
+from herdgate.state import open_state
 
-from .conftest import json_of, proxyctl
+from .conftest import Loop, json_of, proxyctl
 
 SORTER = '''
 from herdgate import hookimpl
@@ -74,6 +78,31 @@ def test_list_tells_who_runs_in_which_order(listed: Path) -> None:
     table = proxyctl("plugins", "list").stdout
     assert "sorter (advisory)" in table
     assert "plugins.toml:5" in table
+
+
+def test_list_shows_who_is_left_out_by_a_running_gateway(place: Path, aside: Loop) -> None:
+    assert json_of("plugins", "list")["quarantine"] == []
+    assert not (place / "state.db").exists()
+    left = LeftOut("sorter", "select_candidates", 9e9, 5)
+
+    async def post() -> None:
+        state = await open_state(f"sqlite://{place}/state.db")
+        await Board(state).post(left, True)
+        await state.close()
+
+    aside.run(post())
+
+    (row,) = json_of("plugins", "list")["quarantine"]
+    assert (row["plugin"], row["hook"], row["until"], row["faults"]) == ("sorter", "select_candidates", 9e9, 5)
+    assert str(os.getpid()) in row["process"]
+    assert "LEFT OUT" in (table := proxyctl("plugins", "list").stdout)
+    assert "2255-" in table
+
+
+def test_list_does_without_a_state(place: Path) -> None:
+    (place / "state.db").mkdir()
+    assert json_of("plugins", "list")["quarantine"] is None
+    assert "is not known" in proxyctl("plugins", "list").stdout
 
 
 def test_the_built_in_list_applies_without_a_file() -> None:
