@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from herdgate.access import Verdict as Verdict
     from herdgate.app import App as App
     from herdgate.app import CannotStart as CannotStart
+    from herdgate.app import Fleet as Fleet
     from herdgate.backend import Backend as Backend
     from herdgate.backend import BackendSettings as BackendSettings
     from herdgate.backend import Candidate as Candidate
     from herdgate.backend import ModelEntry as ModelEntry
+    from herdgate.body import Body as Body
     from herdgate.errors import Reply as Reply
     from herdgate.errors import denial as denial
     from herdgate.errors import message_of as message_of
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from herdgate.names import InvalidModelName as InvalidModelName
     from herdgate.names import ModelName as ModelName
     from herdgate.names import ModelPattern as ModelPattern
+    from herdgate.routes import Call as Call
+    from herdgate.routes import Route as Route
+    from herdgate.routes import StreamedReply as StreamedReply
     from herdgate.state import State as State
     from herdgate.state import StateUnavailable as StateUnavailable
     from herdgate.surface import Endpoint as Endpoint
@@ -60,14 +65,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "access": "Action Allow Credentials Deny Identity Refusal Rejected Resource Verdict",
-    "app": "App CannotStart",
+    "app": "App CannotStart Fleet",
     "backend": "Backend BackendSettings Candidate ModelEntry",
+    "body": "Body",
     "errors": "Reply denial message_of",
     "exchange": "Attempt AttemptOutcome Exchange Head Outcome Summary UpstreamRequest",
     "failure": "Failure GiveUp Kind Phase Skip TryNext",
     "hooks": "BackendSource StreamFilter hookimpl",
     "keys": "KeyIndex KeyRecord KeyStore Refused hash_secret",
     "names": "InvalidModelName ModelName ModelPattern",
+    "routes": "Call Route StreamedReply",
     "state": "State StateUnavailable",
     "surface": "Endpoint Family",
 }

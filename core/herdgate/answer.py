@@ -33,7 +33,7 @@ class Answer:
     async def give(self, reply: Reply, outcome: Outcome = Outcome.ANSWERED) -> None:
         """Send a complete reply."""
         self.outcome = outcome
-        self._started(reply.status)
+        self.started(reply.status)
         self._sent = len(reply.body)
         if self._backend is not None:
             self._body = reply.body
@@ -44,11 +44,16 @@ class Answer:
         self.exchange.advance(Stage.COMMITTED)
         self._backend = self.exchange.attempts[-1].backend.name
         self._relay = relay
-        self._started(status)
+        self.started(status)
 
-    def _started(self, status: int) -> None:
+    def started(self, status: int) -> None:
+        """Note that a reply begins to go out."""
         self._status = status
         self._first_byte_after = time.monotonic() - self.exchange.started
+
+    def count(self, size: int) -> None:
+        """Note that so many bytes of a body went out that is sent piece by piece."""
+        self._sent += size
 
     async def break_off(self, message: str) -> None:
         """End a reply that has begun and cannot be completed."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from herdgate.backend import BackendSettings
+import httpx
+
+from herdgate.backend import Backend, BackendSettings, Candidate
+from herdgate.names import ModelName
 from herdgate.state import State
 
 
@@ -35,3 +40,23 @@ class App:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+class Fleet(Protocol):
+    """The backends as they are at the moment, for plugins that have something to ask of them themselves."""
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """All backends in configured order."""
+
+    def holders(self, model: ModelName) -> Sequence[Candidate]:
+        """The backends that hold a model, in configured order, those that are gone included."""
+
+    def client(self, backend: Backend, timeout: float) -> httpx.AsyncClient:
+        """A client with the backend's address and credentials built in; `timeout` is the silence allowed, in seconds.
+
+        Raises LookupError if the backend was just taken out of the configuration.
+        """
+
+    def refresh(self, backend: Backend) -> None:
+        """Have a backend's models listed anew soon, because they were changed. Returns at once."""

@@ -31,11 +31,12 @@ import httpx
 import pluggy
 
 from herdgate.access import Action, Allow, Credentials, Deny, Identity, Refusal, Rejected, Resource, Verdict
-from herdgate.app import App, CannotStart
+from herdgate.app import App, CannotStart, Fleet
 from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.errors import Reply
 from herdgate.exchange import Attempt, Exchange, Head, Summary, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Skip, TryNext
+from herdgate.routes import Route
 from herdgate.surface import Family
 
 PROJECT = "herdgate"
@@ -304,7 +305,8 @@ class Hooks:
     ) -> Verdict | Sequence[Verdict]:
         """Say what a caller may do with each of these resources.
 
-        When: for every request about a model (one resource), and for every listing (all models at once).
+        When: for every request about a model (one resource), for every listing (all models at once), and for every path
+        of a plugin or that is refused (the gateway itself).
         Returns: one verdict for all, or a list with one verdict per resource. Any Deny wins; without any Allow it is
         a Deny.
         None: no opinion.
@@ -513,6 +515,35 @@ class Hooks:
                 @hookimpl
                 def filter_stream(self, exchange):
                     return Shout() if "x-shout" in exchange.headers else None
+        """
+
+    # paths of its own
+
+    @_hook(HookInfo(Kind.GATHER, (Route, list, tuple), on_fault="no start; a handler that fails: 503"))
+    def routes(self, app: App, fleet: Fleet) -> Sequence[Route] | Route | None:
+        """Answer paths that the gateway does not answer, or that it refuses, such as `/api/pull`.
+
+        When: once at start. A route's handler is called for each request to its path whose caller `authorise` allows
+        the route's action; everybody else gets the generic 403 before anything of the body is read.
+        Returns: one route or several.
+        None: no paths of its own.
+
+        Example::
+
+            import json
+            from herdgate import Action, Reply, Route
+
+            class Map:
+                herdgate_api = 1
+
+                @hookimpl
+                def routes(self, fleet):
+                    self.fleet = fleet
+                    return Route("/herdgate/map", self.answer, Action.ADMINISTER)
+
+                async def answer(self, call):
+                    names = [backend.name for backend in self.fleet.backends]
+                    return Reply(200, {"content-type": "application/json"}, json.dumps(names).encode())
         """
 
     # afterwards

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import nullcontext
 
-from herdgate import checks, local, routed
+from herdgate import checks, local, pluginroutes, routed
 from herdgate.answer import Answer
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage
@@ -69,6 +69,8 @@ async def _answer(answer: Answer, runtime: Runtime) -> None:
 
 async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     exchange, responder, points = answer.exchange, answer.responder, runtime.points
+    if exchange.endpoint is None:
+        exchange.endpoint = runtime.routes.endpoint(exchange.path)
     if (reply := local.open_reply(exchange, responder, runtime)) is not None:
         await answer.give(reply)
         return
@@ -78,8 +80,8 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     await checks.admitted(exchange, identity, points, scope)
     exchange.advance(Stage.ADMITTED)
     match endpoint.treatment:
-        case Treatment.REFUSED:
-            raise Denied(f"{endpoint.name} is not offered")
+        case Treatment.REFUSED | Treatment.PLUGIN:
+            await pluginroutes.serve(answer, endpoint, identity, runtime)
         case Treatment.ROUTED:
             await routed.serve(answer, endpoint, identity, runtime)
         case _:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from herdgate.access import Credentials, Identity, Refusal, Rejected
-from herdgate.app import App
+from herdgate.app import App, Fleet
 from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.exchange import Attempt, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, TryNext
@@ -16,6 +16,7 @@ from herdgate.faults import Ledger
 from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
 from herdgate.hooks import BackendSource, StreamFilter
 from herdgate.plugins import Plugin, impls_of
+from herdgate.routes import Route
 
 
 class HookPoints:
@@ -44,6 +45,7 @@ class HookPoints:
         self.judge_failure = First[[Exchange, Attempt, Failure], TryNext | GiveUp](*compiled("judge_failure"))
         self.inspect_opening = First[[Exchange, Head, bytes], Failure](*compiled("inspect_opening"))
         self.filter_stream = Gather[[Exchange, Head], StreamFilter](*compiled("filter_stream"))
+        self.routes = Gather[[App, Fleet], Route](*compiled("routes"))
         self.exchange_ended = Notify(*compiled("exchange_ended"))
 
 

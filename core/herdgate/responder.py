@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from herdgate.access import Credentials
@@ -18,11 +18,22 @@ class Responder(Protocol):
 
     credentials: Credentials
 
+    @property
+    def query(self) -> str:
+        """What follows the path's `?`, as it was sent."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body as the head gives them; None if it does not, 0 if there is no body."""
+
     def header(self, name: str) -> str | None:
         """A header of the request, None if it is not there."""
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises BodyTooLarge past `limit` bytes."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The request body as it comes, however large. Only what is asked for is read."""
 
     async def reply(self, reply: Reply) -> None:
         """Send a complete reply."""

@@ -8,6 +8,7 @@ from herdgate.config import Settings
 from herdgate.discovery import Discovery
 from herdgate.origins import OriginRules
 from herdgate.points import HookPoints
+from herdgate.routetable import RouteTable
 from herdgate.state import State
 from herdgate.state.watch import StateWatch
 from herdgate.tasks import Tasks
@@ -26,6 +27,7 @@ class Runtime:
     watch: StateWatch
     origins: OriginRules
     tasks: Tasks = field(default_factory=Tasks)
+    routes: RouteTable = field(default_factory=RouteTable)
     draining: bool = False
 
     @property

@@ -19,6 +19,7 @@ from herdgate.backend import BackendSettings
 from herdgate.config import Settings
 from herdgate.discovery import Discovery
 from herdgate.faults import PluginFault
+from herdgate.fleet import LiveFleet
 from herdgate.front.app import create_app
 from herdgate.front.protocol import GatewayProtocol
 from herdgate.keys import hash_secret
@@ -26,6 +27,7 @@ from herdgate.origins import OriginRules
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.quarantineboard import Board
+from herdgate.routetable import RouteTable
 from herdgate.runtime import Runtime
 from herdgate.scope import Scope
 from herdgate.snapshot import Snapshot
@@ -168,6 +170,7 @@ class Gateway:
         await discovery.start(points.backend_sources(app))
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
         self.runtime = Runtime(settings, points, discovery, state, watch, origins, tasks)
+        self.runtime.routes = RouteTable.build(points.routes(app, LiveFleet(discovery)), points.ledger)
         await self._serve(scope)
 
     async def _serve(self, scope: AsyncExitStack) -> None:

@@ -28,6 +28,7 @@ class Treatment(Enum):
     UNION = "answered from the union of all backends"
     ROUTED = "routed by model, with failover"
     REFUSED = "the generic 403"
+    PLUGIN = "answered by a plugin"
 
 
 @dataclass(frozen=True, slots=True)

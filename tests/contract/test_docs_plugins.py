@@ -139,6 +139,16 @@ def test_the_tests_that_the_tutorial_prints_pass(tmp_path: Path) -> None:
     assert any(title.startswith("test_") for title in files)
 
 
+@checks("spending.py")
+async def spending(stage: Stage) -> None:
+    client = stage.gateway.client
+    assert (await client.get("/herdgate/spending")).status_code == 403
+    admin = await stage.gateway.make_key("*", name="root", admin=True)
+    await stage.chat(**admin)
+    assert (await client.get("/herdgate/spending", headers=admin)).json()["root"] == 1
+    assert (await client.get("/herdgate/spending?caller=bob", headers=admin)).json() == {"bob": 0}
+
+
 FILES = [block for page in documents() for block in page.blocks("toml") if block.title == "plugins.toml"]
 
 

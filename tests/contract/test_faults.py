@@ -557,6 +557,35 @@ async def test_a_filter_that_fails_later_ends_the_stream_with_an_error(
         assert counted(gateway) == {("faulty", "filter_stream"): 1}
 
 
+# paths of its own
+
+ROUTE = "return Route('{path}', self.answer, Action.USE)"
+HANDLER = """
+    async def answer(self, call):
+        {answer}
+
+    @hookimpl
+    def authorise(self):
+        return Allow()
+"""
+
+
+@faults("routes", "return [7]", ROUTE.format(path="/api/tags"), ROUTE.format(path="api"), "return Route('/a', None, 1)")
+async def test_routes_that_fail_stop_the_start(start: Start, backend: SimulatedOllama, body: str) -> None:
+    with pytest.raises(PluginFault, match="plugin faulty failed in routes"):
+        await start(plugin("routes", body, HANDLER.format(answer="return None")), backend).__aenter__()
+
+
+@pytest.mark.parametrize("answer", [RAISES, WRONG, "return None", "return Reply(99)"])
+async def test_a_handler_that_fails_is_closed(start: Start, backend: SimulatedOllama, answer: str) -> None:
+    text = plugin("routes", ROUTE.format(path="/herdgate/mine"), HANDLER.format(answer=answer))
+    async with start(text, backend) as gateway:
+        reply = await gateway.client.get("/herdgate/mine")
+        assert reply.status_code == 503
+        assert "boom" not in reply.text
+        assert counted(gateway) == {("faulty", "routes"): 1}
+
+
 # afterwards
 
 

@@ -19,6 +19,7 @@ from herdgate import (
     Action,
     App,
     Attempt,
+    Backend,
     BackendSettings,
     Candidate,
     Credentials,
@@ -31,6 +32,7 @@ from herdgate import (
     Identity,
     Kind,
     ModelEntry,
+    ModelName,
     Outcome,
     Phase,
     Refusal,
@@ -158,6 +160,21 @@ def test_the_plugin_at_the_top_of_the_contract_loads(tmp_path: Path) -> None:
 # examples that are called
 
 
+class NoBackends:
+    """A fleet of no ships."""
+
+    backends: tuple[Backend, ...] = ()
+
+    def holders(self, model: ModelName) -> tuple[Candidate, ...]:
+        return ()
+
+    def client(self, backend: Backend, timeout: float) -> httpx.AsyncClient:
+        raise LookupError(backend.name)
+
+    def refresh(self, backend: Backend) -> None:
+        raise LookupError(backend.name)
+
+
 def sample_arguments(client: httpx.AsyncClient, state: State) -> dict[str, object]:
     """An argument of each name that a hook offers."""
     settings = BackendSettings(name="gpu1", base_url="http://gpu1:11434", tags=("single",))
@@ -185,6 +202,7 @@ def sample_arguments(client: httpx.AsyncClient, state: State) -> dict[str, objec
         "failure": failure,
         "head": Head(200, {"content-type": "application/json"}),
         "opening": b'{"response":"","done":true}',
+        "fleet": NoBackends(),
         "summary": Summary(exchange, Outcome.ANSWERED, 200, 1.5),
     }
 
@@ -201,6 +219,7 @@ ANSWERS: dict[str, Callable[[Any], bool]] = {
     "inspect_opening": lambda answer: answer.kind is Kind.EMPTY,
     "filter_stream": lambda answer: answer.feed(b"hello") + answer.finish() == b"HELLO",
     "backend_sources": lambda answer: [settings.name for settings in answer.list()] == ["lab"],
+    "routes": lambda answer: (answer.path, answer.action) == ("/herdgate/map", Action.ADMINISTER),
     "exchange_ended": lambda answer: answer is None,
 }
 """What each example answers to the sample arguments; the others answer with context managers."""

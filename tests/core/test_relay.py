@@ -30,6 +30,8 @@ class Caller:
     """A Responder that writes down what is sent to it."""
 
     credentials = Credentials()
+    query = ""
+    length = 0
 
     def __init__(self) -> None:
         self.got = bytearray()
@@ -43,6 +45,9 @@ class Caller:
 
     async def body(self, limit: int) -> bytes:
         return b""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        yield b""
 
     async def reply(self, reply: Reply) -> None:
         raise AssertionError("a relay never sends a reply of its own")

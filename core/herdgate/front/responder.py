@@ -5,7 +5,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -58,7 +58,41 @@ class SanicResponder:
         value: str | None = self._request.headers.get(name)
         return value
 
+    @property
+    def query(self) -> str:
+        """What follows the path's `?`, as it was sent."""
+        raw: bytes = self._request.raw_url
+        return raw.partition(b"?")[2].decode("latin-1")
+
     # reading
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body as the head gives them; None if it is chunked."""
+        stream = self._stream
+        if not stream.request_body:
+            return 0
+        size: int | None = stream.request_bytes if stream.request_body is True else None
+        return size
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes; nothing of it is held. A caller that stops sending gets 408."""
+        stream = self._stream
+        if stream.request_body and stream.request_body is not True:
+            self._close_afterwards()
+        stream.request_max_size = float("inf")
+        try:
+            while stream.request_body:
+                async with asyncio.timeout(SILENCE):
+                    data = await stream.read()
+                if data:
+                    yield data
+        except BadRequest:
+            raise self._refused(400, "the request body is not chunked as HTTP demands") from None
+        except TimeoutError:
+            self._close_afterwards()
+            raise self._refused(408, "request body was not sent in time") from None
+        self._connection.transport.resume_reading()  # as after a large body that was read at once
 
     async def body(self, limit: int) -> bytes:
         """The whole body, of `limit` bytes at most. A caller that stops sending gets 408."""
