@@ -74,6 +74,17 @@ class Connection:
                 return Raw(head, await self._chunks())
             return Raw(head, await self._reader.read())
 
+    async def next(self, *, bodiless: bool = False) -> Raw | None:
+        """The next reply; None if the gateway closes the connection instead."""
+        try:
+            return await self.reply(bodiless=bodiless)
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise
+        except ConnectionResetError:  # it closed while there was something that it had not read
+            pass
+        return None
+
     async def _chunks(self) -> bytes:
         body = b""
         while True:
