@@ -92,6 +92,7 @@ All of these come from `herdgate` itself: `from herdgate import Identity, hookim
 """
 
 ALIASES = {
+    "ContextManager": "An async context manager, or a plain one where nothing has to be waited for, which costs less.",
     "hookimpl": "Marks a method of a plugin as the implementation of the hook of that name.",
     "Verdict": "`Allow`, `Deny` or None: what `authorise` may say of one resource.",
 }

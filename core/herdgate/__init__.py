@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from herdgate.failure import Skip as Skip
     from herdgate.failure import TryNext as TryNext
     from herdgate.hooks import BackendSource as BackendSource
+    from herdgate.hooks import ContextManager as ContextManager
     from herdgate.hooks import StreamFilter as StreamFilter
     from herdgate.hooks import hookimpl as hookimpl
     from herdgate.keys import KeyIndex as KeyIndex
@@ -71,7 +72,7 @@ _HOMES = {
     "errors": "Reply denial message_of",
     "exchange": "Attempt AttemptOutcome Exchange Head Outcome Summary UpstreamRequest",
     "failure": "Failure GiveUp Kind Phase Skip TryNext",
-    "hooks": "BackendSource StreamFilter hookimpl",
+    "hooks": "BackendSource ContextManager StreamFilter hookimpl",
     "keys": "KeyIndex KeyRecord KeyStore Refused hash_secret",
     "names": "InvalidModelName ModelName ModelPattern",
     "routes": "Call Route StreamedReply",

@@ -52,9 +52,10 @@ class Fleet(Protocol):
     def holders(self, model: ModelName) -> Sequence[Candidate]:
         """The backends that hold a model, in configured order, those that are gone included."""
 
-    def client(self, backend: Backend, timeout: float) -> httpx.AsyncClient:
+    def client(self, backend: Backend, timeout: float, *, apart: bool = False) -> httpx.AsyncClient:
         """A client with the backend's address and credentials built in; `timeout` is the silence allowed, in seconds.
 
+        It shares the connections that requests use; `apart` each question has a new one, which is not kept.
         Raises LookupError if the backend was just taken out of the configuration.
         """
 

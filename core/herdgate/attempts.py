@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import httpx
@@ -128,20 +129,23 @@ class Attempts:
         limit = upstream.settings.first_event_timeout
         phase = Phase.SENT
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        attempt.sent_at = started = loop.time()
         try:
             async with asyncio.timeout(limit) as deadline:
+                attempt.stop_waiting = partial(deadline.reschedule, started)
                 reply = await upstream.send(request)
                 scope.push(reply.aclose)
                 phase = Phase.OPENING
                 attempt.status = reply.head.status
                 framing, opening, complete = await self._opened(upstream, reply, deadline)
         except TimeoutError as error:
-            raise _Failed(Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")) from error
+            raise _Failed(_gave_up(attempt, phase, limit)) from error
         except UpstreamFailed as failed:
             raise _Failed(failed.failure) from failed
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _Failed(failure_of(error, phase)) from error
+        finally:
+            attempt.stop_waiting = None
         attempt.first_event_after = loop.time() - started
         return Opened(attempt, upstream, reply, framing, opening, complete, scope)
 
@@ -176,6 +180,13 @@ class Attempts:
             failure = Failure(Kind.PLUGIN, Phase.OPENING, str(fault))
         if failure is not None:
             raise _Failed(failure)
+
+
+def _gave_up(attempt: Attempt, phase: Phase, limit: float) -> Failure:
+    """Nobody waits for this attempt any longer: its time was over, or a plugin had it left."""
+    if attempt.left_because is not None:
+        return Failure(Kind.DEAD, phase, attempt.left_because)
+    return Failure(Kind.TIMEOUT, phase, f"no first event within {limit:g} s")
 
 
 async def _read_opening(

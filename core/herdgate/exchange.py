@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -64,8 +64,9 @@ class AttemptOutcome(StrEnum):
 class Attempt:
     """One try at one backend. `around_attempt` sees it before and after.
 
-    `failure` is set when `outcome` is FAILED; `status` is the status of the backend's reply.
-    `first_event_after` is the time in seconds from sending to the first complete event.
+    `failure` is set when `outcome` is FAILED; `status` is the status of the backend's reply. `sent_at` is the time, on
+    the clock of `time.monotonic()`, at which the backend began to be asked; None before. `first_event_after` is the
+    time in seconds from then to the first complete event. `left_because` and `stop_waiting` belong to `leave`.
     """
 
     number: int
@@ -73,7 +74,19 @@ class Attempt:
     outcome: AttemptOutcome = AttemptOutcome.RUNNING
     failure: Failure | None = None
     status: int | None = None
+    sent_at: float | None = None
     first_event_after: float | None = None
+    left_because: str | None = None
+    stop_waiting: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def leave(self, reason: str) -> None:
+        """Do not wait for this backend any longer: the attempt fails as DEAD, and the next candidate is tried.
+
+        Without effect unless the attempt waits for its first event.
+        """
+        if self.stop_waiting is not None and self.left_because is None:
+            self.left_because = reason
+            self.stop_waiting()
 
     @property
     def backend(self) -> Backend:

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """No connection: refused, no route, no such host, TLS failure."""
     TIMEOUT = "timeout"
     """One of the backend's deadlines passed."""
+    DEAD = "dead"
+    """A plugin that watched the backend while the attempt waited for it found it dead; see `Attempt.leave`."""
     BROKEN = "broken"
     """The connection was closed or reset, or what came was not HTTP."""
     STATUS = "status"

@@ -26,12 +26,12 @@ class LiveFleet:
         """The backends that hold a model, in configured order, those that are gone included."""
         return self._discovery.catalogue.holders(model)
 
-    def client(self, backend: Backend, timeout: float) -> httpx.AsyncClient:
+    def client(self, backend: Backend, timeout: float, *, apart: bool = False) -> httpx.AsyncClient:
         """A client of this backend. Raises LookupError if it was just taken out of the configuration."""
         upstream = self._discovery.upstream(backend)
         if upstream is None:
             raise LookupError(f"the backend {backend.name} was just taken out of the configuration")
-        return upstream.client(timeout)
+        return upstream.client(timeout, apart=apart)
 
     def refresh(self, backend: Backend) -> None:
         """Have a backend's models listed anew soon. Returns at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -164,9 +164,13 @@ class Contexts(Point):
                 answer = self.ask(impl, args)
                 if isinstance(answer, Refusal | Skip):
                     return answer
-                if answer is not None:
+                if answer is None:
+                    continue
+                if isinstance(answer, AbstractAsyncContextManager):
                     until = until or self.deadline()
                     await self._enter_one(scope, impl, answer, until)
+                else:
+                    self._enter_plain(scope, impl, answer)
             except PluginFault:
                 if not impl.advisory:
                     raise
@@ -184,6 +188,22 @@ class Contexts(Point):
             late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
             raise self.fault(impl, error, late) from error
         scope.push(partial(self._leave, impl, manager))
+
+    def _enter_plain(self, scope: Scope, impl: Impl, manager: AbstractContextManager[None]) -> None:
+        """Enter one that never waits: without a deadline, which costs more than all the rest."""
+        try:
+            manager.__enter__()
+        except self.info.raises:
+            raise
+        except Exception as error:
+            raise self.fault(impl, error) from error
+        scope.push(partial(self._leave_plain, impl, manager))
+
+    async def _leave_plain(self, impl: Impl, manager: AbstractContextManager[None]) -> None:
+        try:
+            manager.__exit__(None, None, None)
+        except Exception as error:
+            self.fault(impl, error)
 
     async def _leave(self, impl: Impl, manager: AbstractAsyncContextManager[None]) -> None:
         """Leave one within the deadline; its fault is recorded, and the others are still left."""

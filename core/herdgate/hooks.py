@@ -22,7 +22,7 @@ This module is the one source of `docs/hooks.md` and of what the loader checks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -61,6 +61,10 @@ class Kind(Enum):
     GATHER = "gather: the answers of all plugins are put together"
     FILTERS = "filters: each plugin may add a filter; the stream runs through them in order"
     NOTIFY = "notify: every plugin is told; nothing is expected back"
+
+
+ContextManager = AbstractAsyncContextManager[None] | AbstractContextManager[None]
+"""Async, or plain where nothing has to be waited for: a plain one needs no deadline and so costs less."""
 
 
 class StreamFilter(Protocol):
@@ -128,17 +132,18 @@ class Hooks:
     @_hook(
         HookInfo(
             Kind.CONTEXTS,
-            (AbstractAsyncContextManager,),
+            (AbstractAsyncContextManager, AbstractContextManager),
             on_fault="at start: the gateway does not start; at stop: logged",
             deadline=START_DEADLINE,
             raises=(CannotStart,),
         )
     )
-    def lifespan(self, app: App) -> AbstractAsyncContextManager[None] | None:
+    def lifespan(self, app: App, fleet: Fleet) -> ContextManager | None:
         """Set up what the plugin needs for as long as the gateway runs, and take it down again.
 
-        When: once per worker process, before the first request and after the last.
-        Returns: an async context manager.
+        When: once per worker process, before the first request and after the last. `fleet` is empty until the backends
+        are known, a moment later.
+        Returns: a context manager, async or plain.
         None: nothing to set up.
 
         Example::
@@ -261,16 +266,16 @@ class Hooks:
     @_hook(
         HookInfo(
             Kind.CONTEXTS,
-            (AbstractAsyncContextManager, Refusal),
+            (AbstractAsyncContextManager, AbstractContextManager, Refusal),
             on_fault="closed: 503; what was already taken is given back",
         )
     )
-    def admit(self, exchange: Exchange, identity: Identity) -> AbstractAsyncContextManager[None] | Refusal | None:
+    def admit(self, exchange: Exchange, identity: Identity) -> ContextManager | Refusal | None:
         """Apply this caller's limits. The context manager lives until the request has ended, whatever happens to it.
 
         When: after authentication, before the body is read and before anything is known of the model, so that a
         request which will be denied counts like any other.
-        Returns: an async context manager, or a Refusal.
+        Returns: a context manager, async or plain, or a Refusal.
         None: no limit here.
 
         Example::
@@ -379,18 +384,18 @@ class Hooks:
     @_hook(
         HookInfo(
             Kind.CONTEXTS,
-            (AbstractAsyncContextManager, Skip),
+            (AbstractAsyncContextManager, AbstractContextManager, Skip),
             on_fault="this attempt is skipped; a plugin whose class says `advisory = True` is ignored and counted, "
             "and left out for a while if it keeps failing",
             advisory=True,
         )
     )
-    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractAsyncContextManager[None] | Skip | None:
+    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> ContextManager | Skip | None:
         """Be there before and after each attempt: take a slot, watch the outcome.
 
         When: around every attempt, from before the connection until the end of the stream. Afterwards
         `attempt.failure` tells what went wrong, or is None.
-        Returns: an async context manager, or Skip to leave this backend out.
+        Returns: a context manager, async or plain, or Skip to leave this backend out.
         None: not interested.
 
         Example::

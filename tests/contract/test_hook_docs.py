@@ -168,7 +168,7 @@ class NoBackends:
     def holders(self, model: ModelName) -> tuple[Candidate, ...]:
         return ()
 
-    def client(self, backend: Backend, timeout: float) -> httpx.AsyncClient:
+    def client(self, backend: Backend, timeout: float, *, apart: bool = False) -> httpx.AsyncClient:
         raise LookupError(backend.name)
 
     def refresh(self, backend: Backend) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -364,7 +364,10 @@ async def stuck(*args: object) -> AsyncIterator[None]:
     ("call", "why"),
     [
         (raising(KeyError("x")), "KeyError: 'x'"),
-        (now("x"), "TypeError: returned str, but admit may return AbstractAsyncContextManager, Refusal or None"),
+        (
+            now("x"),
+            "TypeError: returned str, but admit may return AbstractAsyncContextManager, AbstractContextManager,",
+        ),
         (now(Skip("x")), "TypeError: returned Skip"),
         (stuck, "not entered within 0.02 s"),
         (Diary().plugin("x", enter=KeyError("y")).call, "KeyError: 'y'"),
@@ -413,8 +416,50 @@ async def test_a_fault_on_leaving_is_recorded_and_hides_nothing() -> None:
     assert ledger.faults == {("b", "admit"): 1, ("c", "admit"): 1}
 
 
+class Plain(AbstractContextManager[None]):
+    """A context manager that never waits."""
+
+    def __init__(self, lines: list[str], *, enter: Exception | None = None, leave: Exception | None = None) -> None:
+        self.lines, self.enter, self.leave = lines, enter, leave
+
+    def __enter__(self) -> None:
+        if self.enter:
+            raise self.enter
+        self.lines.append("+plain")
+
+    def __exit__(self, *raised: object) -> None:
+        self.lines.append("-plain")
+        if self.leave:
+            raise self.leave
+
+
+async def test_plain_contexts_take_part_like_async_ones() -> None:
+    diary = Diary()
+    point = Contexts("admit", [diary.plugin("a"), impl(now(Plain(diary.lines))), diary.plugin("c")], Ledger())
+    with pytest.raises(asyncio.CancelledError):  # noqa: PT012 - the scope is a part of it
+        async with Scope() as stack:
+            await point.enter(stack, 1, 2)
+            raise asyncio.CancelledError
+    assert diary.lines == ["+a", "+plain", "+c", "-c", "-plain", "-a"]
+
+
+async def test_a_fault_of_a_plain_context_is_one_like_any_other() -> None:
+    diary, ledger = Diary(), Ledger()
+    failing = [impl(now(Plain(diary.lines, **{when: KeyError("x")})), when) for when in ("leave", "enter")]
+    async with Scope() as stack:
+        with pytest.raises(PluginFault, match="plugin enter failed in admit: KeyError"):
+            await Contexts("admit", [diary.plugin("a"), *failing, diary.plugin("c")], ledger).enter(stack, 1, 2)
+    assert diary.lines == ["+a", "+plain", "-plain", "-a"]
+    assert ledger.faults == {("enter", "admit"): 1, ("leave", "admit"): 1}
+
+
 @pytest.mark.parametrize(
-    "call", [raising(CannotStart("no key")), Diary().plugin("a", enter=CannotStart("no key")).call]
+    "call",
+    [
+        raising(CannotStart("no key")),
+        Diary().plugin("a", enter=CannotStart("no key")).call,
+        now(Plain([], enter=CannotStart("no key"))),
+    ],
 )
 async def test_what_lifespan_may_raise_to_stop_the_start_is_no_fault(call: Callable[..., Any]) -> None:
     ledger = Ledger()

@@ -15,13 +15,16 @@ from herdgate.cli.diagnosis import Diagnosis, diagnose
 from herdgate.cli.nostate import state_or_stand_in
 from herdgate.cli.output import waiting_for
 from herdgate.config import Settings
+from herdgate.discovery import Discovery
 from herdgate.exchange import UpstreamRequest
+from herdgate.fleet import LiveFleet
 from herdgate.logs import faults_untold
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.running import PS_DEADLINE
 from herdgate.scope import Scope
 from herdgate.server import app_for, connect
+from herdgate.snapshot import Snapshot
 from herdgate.sources import list_backends
 from herdgate.state import State
 from herdgate.upstream.client import Upstream, UpstreamFailed
@@ -142,7 +145,8 @@ async def configured(settings: Settings, timeout: float) -> AsyncIterator[Backen
         app = app_for(settings, HookPoints(plugins), state)
         lifespans = Scope()
         scope.push_async_callback(lifespans.close)
-        await points.lifespan.enter(lifespans, app)
+        no_fleet = LiveFleet(Discovery(points, Snapshot(state), connect, settings.discovery.interval))  # never started
+        await points.lifespan.enter(lifespans, app, no_fleet)
         upstreams = []
         for backend in await list_backends(points.backend_sources(app)):
             upstream = connect(backend)

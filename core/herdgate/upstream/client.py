@@ -90,6 +90,7 @@ class Upstream:
         self.settings = settings
         self.backend: Backend = settings.view()
         self.transport = transport
+        self._apart: UpstreamTransport | None = None
         self._base = httpx.URL(settings.base_url)
         self._origin = Origin.of(httpx.Request("GET", self._base))
         self._own_headers = _own_headers(settings)
@@ -157,16 +158,20 @@ class Upstream:
             passed.append(("user-agent", USER_AGENT))
         return passed
 
-    def client(self, timeout: float) -> httpx.AsyncClient:
+    def client(self, timeout: float, *, apart: bool = False) -> httpx.AsyncClient:
         """An ordinary client of this backend for small questions; paths are relative to its base URL.
 
-        It shares the connections, whether it is closed or not. An answer of more than 32 MiB is an `httpx.ReadError`.
+        It shares the connections, whether it is closed or not; `apart` it uses a new one for each question. An answer
+        of more than 32 MiB is an `httpx.ReadError`.
         """
+        transport = self.transport
+        if apart and isinstance(transport, UpstreamTransport):
+            transport = self._apart = self._apart or transport.apart()
         return httpx.AsyncClient(
             base_url=self.settings.base_url,
             headers=[("user-agent", USER_AGENT), *self._own_headers],
             timeout=httpx.Timeout(timeout, connect=min(timeout, self.settings.connect_timeout)),
-            transport=BoundedTransport(self.transport),
+            transport=BoundedTransport(transport),
             trust_env=False,
             follow_redirects=False,
         )
@@ -174,6 +179,8 @@ class Upstream:
     async def aclose(self) -> None:
         """Close idle connections and break those in use."""
         await self.transport.aclose()
+        if self._apart is not None:
+            await self._apart.aclose()
 
 
 _METHOD = re.compile(r"[A-Z]+")

@@ -52,6 +52,10 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         self._limits = limits
         self._pool = ConnectionPool(idle_expiry, max_idle)
 
+    def apart(self) -> "UpstreamTransport":
+        """Another transport like this one that shares none of its connections, and keeps none of its own."""
+        return UpstreamTransport(tls=self._tls, limits=self._limits, max_idle=0)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return as soon as the head of the response is there.
 
