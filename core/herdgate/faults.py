@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 
 from herdgate.quarantine import Quarantine
 
@@ -21,10 +21,15 @@ class PluginFault(Exception):  # noqa: N818 - "fault" is the word of the contrac
 
 
 class Ledger:
-    """Counts the faults of plugins, by plugin and hook, writes them to the log, and knows who is left out for them."""
+    """What plugins of one process did wrong.
+
+    `faults` are counted by plugin and hook. `blocked` holds the seconds for which each plugin kept the event loop from
+    going on; None is for code that is no plugin's. `quarantine` knows who is left out.
+    """
 
     def __init__(self) -> None:
         self.faults: Counter[tuple[str, str]] = Counter()
+        self.blocked: defaultdict[str | None, float] = defaultdict(float)
         self.quarantine = Quarantine()
 
     def record(self, fault: PluginFault) -> None:

@@ -23,7 +23,9 @@ from herdgate.fleet import LiveFleet
 from herdgate.front.app import create_app
 from herdgate.front.protocol import GatewayProtocol
 from herdgate.keys import hash_secret
+from herdgate.leaks import Leaks
 from herdgate.origins import OriginRules
+from herdgate.plugincode import PluginCode
 from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.quarantineboard import Board
@@ -37,6 +39,7 @@ from herdgate.tasks import Tasks
 from herdgate.upstream.client import Upstream
 from herdgate.upstream.tls import tls_context
 from herdgate.upstream.transport import UpstreamTransport
+from herdgate.watchdog import Watchdog
 
 log = logging.getLogger("herdgate")
 
@@ -164,6 +167,9 @@ class Gateway:
         watching.spawn(watch.run(), "state watch")
         board = Board(state)
         points.ledger.quarantine.on_change = lambda left, out: tasks.spawn(board.post(left, out), "quarantine")
+        code = PluginCode(plugins)
+        scope.push_async_callback(Leaks(code).end)
+        scope.enter_context(Watchdog(code, points.ledger))
         lifespans = Scope()
         scope.push_async_callback(lifespans.close)
         await points.lifespan.enter(lifespans, app, fleet)

@@ -110,13 +110,16 @@ async def test_an_advisory_plugin_that_keeps_failing_is_left_out_and_comes_back_
     assert bad.asked == FAULTS + 1
 
 
-async def test_each_failure_right_after_the_return_doubles_the_pause(ledger: Ledger, timers: Timers) -> None:
+async def test_each_failure_right_after_the_return_doubles_the_pause(
+    ledger: Ledger, clock: Clock, timers: Timers
+) -> None:
     bad = Plugin()
     point = chain(ledger, bad.impl(advisory=True))
     for _ in range(FAULTS):
         await point(None, ())
     pauses = []
     for _ in range(9):
+        clock.now += timers.waiting[0][0]
         pauses.append(timers.ring())
         await point(None, ())
     assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600]

@@ -1,0 +1,46 @@
+"""Tasks that plugins started and never ended: cancelled and named when the gateway stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from herdgate.plugincode import PluginCode
+
+log = logging.getLogger("herdgate.plugins")
+
+STUBBORN = 1.0
+"""Seconds that they may take to end once they are cancelled."""
+
+
+class Leaks:
+    """Knows which tasks there were when the gateway started: whatever runs plugin code at its end and is not among
+    them has no owner.
+    """
+
+    def __init__(self, code: PluginCode) -> None:
+        self._code = code
+        self._before = asyncio.all_tasks()
+
+    async def end(self) -> None:
+        """Cancel what is left, wait for it, and say whose it was."""
+        leaked = dict(self._leaked())
+        for task, plugin in leaked.items():
+            log.warning("plugin %s left the task %s behind (%s): cancelled", plugin, task.get_name(), _what(task))
+            task.cancel()
+        if leaked:
+            _, stuck = await asyncio.wait(leaked, timeout=STUBBORN)
+            for task in stuck:
+                log.error("the task %s of plugin %s does not end although it was cancelled", task, leaked[task])
+
+    def _leaked(self) -> Iterator[tuple[asyncio.Task[Any], str]]:
+        for task in asyncio.all_tasks() - self._before - {asyncio.current_task()}:
+            code = getattr(task.get_coro(), "cr_code", None)
+            if code is not None and (owners := self._code.owners(code)):
+                yield task, " or ".join(sorted(owners))
+
+
+def _what(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__qualname__", "")

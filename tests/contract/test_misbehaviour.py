@@ -1,0 +1,68 @@
+"""What no deadline and no check of an answer can catch, in every hook: plugins that block the loop, and those that
+start a task and forget it. The other ways to fail are in test_faults.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.test_faults import BUILT_IN, CHAT, asked, listed, plugin
+
+from herdgate import watchdog
+from herdgate.hooks import INFO
+from herdgate.testing.faults import Status
+from herdgate.testing.gateway import RunningGateway, running_gateway, until
+from herdgate.testing.simulated import SimulatedOllama
+
+BLOCKS = "self.on = False\nimport time\ntime.sleep(0.4)\nreturn None"
+LEAKS = "self.on = False\nself.leaked = asyncio.ensure_future(self.never())\nreturn None"
+FOREVER = """
+    async def never(self):
+        await asyncio.Event().wait()
+"""
+
+
+@asynccontextmanager
+async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[RunningGateway]:
+    """A gateway with this plugin that has just met a failover and a denial, and so has asked every hook."""
+    (directory / "faulty.py").write_text(text)
+    toml = listed("./faulty.py:Faulty", *BUILT_IN)
+    async with (
+        SimulatedOllama("first") as first,
+        SimulatedOllama("second") as second,
+        running_gateway(first, second, toml=toml, directory=directory) as gateway,
+    ):
+        first.script("/api/chat", Status(503))
+        replies = [await gateway.client.post("/api/chat", json={**CHAT, "model": model}) for model in ("llama3.2", "x")]
+        assert [reply.status_code for reply in replies] == [200, 403]
+        assert (asked(first), asked(second)) == (["/api/chat"], ["/api/chat"])
+        yield gateway
+
+
+@pytest.mark.parametrize("hook", INFO)
+async def test_a_plugin_that_blocks_the_loop_is_named(
+    hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seconds in {"BEAT": 0.01, "LATE": 0.05, "LOOK": 0.02}.items():
+        monkeypatch.setattr(watchdog, name, seconds)
+    async with asked_about_everything(tmp_path, plugin(hook, BLOCKS)) as gateway:
+        ledger = gateway.gateway.runtime.points.ledger
+        await until(lambda: f"plugin faulty, in {hook} (" in caplog.text)
+        await until(lambda: ledger.blocked["faulty"] > 0)
+        assert ledger.faults == {}
+
+
+@pytest.mark.parametrize("hook", INFO)
+async def test_a_task_that_a_plugin_forgets_ends_with_the_gateway(
+    hook: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asked_about_everything(tmp_path, plugin(hook, LEAKS, FOREVER)) as gateway:
+        faulty: Any = next(p.instance for p in gateway.gateway.runtime.points.plugins if p.name == "faulty")
+        task: asyncio.Task[None] = faulty.leaked
+        assert not task.done()
+    assert task.cancelled()
+    assert "plugin faulty left the task" in caplog.text
+    assert "Faulty.never" in caplog.text
