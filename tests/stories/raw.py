@@ -95,6 +95,10 @@ class Connection:
                 return body
             body += data[:-2]
 
+    async def some(self) -> bytes:
+        """What has come by now, waiting for it if there is nothing; empty once the other side has closed."""
+        return await self._reader.read(65536)
+
     async def rest(self) -> bytes:
         """Everything until the gateway closes the connection."""
         async with asyncio.timeout(WITHIN):
