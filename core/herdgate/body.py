@@ -41,12 +41,18 @@ class BadBody(ValueError):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body whose top level is one JSON object that every reader understands alike."""
+    """A request body whose top level every reader understands alike: one JSON object, or a form."""
 
     raw: bytes = field(repr=False)
     """The bytes as the client sent them, fit for forwarding."""
     fields: Mapping[str, msgspec.Raw] = field(repr=False, compare=False)
-    """Every top-level key with the JSON text of its value; the keys are distinct even when their case is folded."""
+    """Every top-level key with the JSON text of its value; the keys are distinct even when their case is folded. The
+    fields of a form are strings.
+    """
+    content_type: str = "application/json"
+    """What the bytes are forwarded as."""
+    reply_type: str | None = None
+    """The content type of the reply, where the backend is known to name a wrong one."""
 
     def value(self, name: str) -> object:
         """The decoded value of a field; None if it is absent or null, which Ollama does not tell apart.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from herdgate.inside import redacted
 from herdgate.surface import Endpoint, Family
 
 DENIED = "access to this model is not allowed"
@@ -121,37 +122,53 @@ def in_band(endpoint: Endpoint, message: str, *, tail: bytes = b"") -> bytes:
         return opening + dump({"error": message}) + b"\n"
     opening = b"" if not tail or tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
     if endpoint.family is Family.ANTHROPIC:
-        event = {"type": "error", "error": {"type": "api_error", "message": message}}
+        event: dict[str, object] = {"type": "error", "error": {"type": "api_error", "message": message}}
         return opening + b"event: error\ndata: " + dump(event) + b"\n\n"
     if endpoint.name == "responses":
-        flat: dict[str, object] = {"type": "error", "code": "server_error", "message": message, "param": None}
-        return opening + b"event: error\ndata: " + dump(flat) + b"\n\n"
+        said: dict[str, object] = {"code": "server_error", "message": message, "param": None}
+        # Flat, as OpenAI documents it, and as an object, which is what its library makes an exception of.
+        event = {
+            "type": "error",
+            **said,
+            "sequence_number": _next_number(tail),
+            "error": {"type": "server_error", **said},
+        }
+        return opening + b"event: error\ndata: " + dump(event) + b"\n\n"
     error = {"error": {"message": message, "type": "api_error", "param": None, "code": None}}
     return opening + b"data: " + dump(error) + b"\n\n"
 
 
-_INSIDE = re.compile(
-    r"""
-    (?: [a-z][a-z0-9+.-]*:// | (?<![\w.]) (?: /(?=[\w.-]+/) | [a-z]:\\ ) ) [^\s"'<>,;)\]}]*  # URLs, absolute paths
-    | (?<![\w.]) (?: \d{1,3}(?:\.\d{1,3}){3} | \[[0-9a-f:.]*:[0-9a-f:.]*\] ) (?::\d+)? (?![\w.]*\w)  # IP addresses
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+_NUMBER = re.compile(rb'"sequence_number": ?(\d{1,9})\b')
+
+
+def _next_number(tail: bytes) -> int:
+    numbers = _NUMBER.findall(tail)
+    return int(numbers[-1]) + 1 if numbers else 0
+
+
 _MESSAGE_LIMIT = 2000
 
 
 def message_of(body: bytes) -> str | None:
     """What a backend's error body says, without addresses and file-system paths of the inside; None if it says nothing.
 
-    A body may be Ollama's string, OpenAI's or Anthropic's object, and on `/v1` either (Ollama's cloud proxy uses the
-    native shape).
+    A body may be Ollama's string, OpenAI's or Anthropic's object, on `/v1` either (Ollama's cloud proxy uses the native
+    shape), or the flat event of `/v1/responses`. A text that is itself such a body, as Ollama passes on what its runner
+    said, is unwrapped.
     """
+    text = _said(body)
+    while text is not None and (inner := _said(text)) is not None:
+        text = inner
+    return redacted(text[:_MESSAGE_LIMIT]) if text is not None else None
+
+
+def _said(body: bytes | str) -> str | None:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    error = said.get("error") if isinstance(said, dict) else None
-    text = error.get("message") if isinstance(error, dict) else error
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(said, dict):
         return None
-    return _INSIDE.sub("…", text[:_MESSAGE_LIMIT])
+    error = said if said.get("type") == "error" and "error" not in said else said.get("error")
+    text = error.get("message") if isinstance(error, dict) else error
+    return text if isinstance(text, str) and text.strip() else None

@@ -84,6 +84,8 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
             await pluginroutes.serve(answer, endpoint, identity, runtime)
         case Treatment.ROUTED:
             await routed.serve(answer, endpoint, identity, runtime)
+        case Treatment.COUNTED:
+            await answer.give(await routed.counted(answer, endpoint, identity, runtime))
         case _:
             await answer.give(await local.reply(exchange, endpoint, identity, runtime))
 

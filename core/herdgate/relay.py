@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import httpx
 
@@ -52,6 +52,38 @@ class Tail:
     def __bytes__(self) -> bytes:
         return b"".join(self._chunks)
 
+    def ends_with(self, terminals: Sequence[bytes]) -> bool:
+        """Whether a line near the end begins with one of these."""
+        tail = b"\n" + bytes(self)
+        return any(b"\n" + terminal in tail for terminal in terminals)
+
+
+class EventTail(Tail):
+    """The last bytes, and the name of the last event, however long that event is: `/v1/responses` repeats the whole
+    reply in its last one.
+    """
+
+    __slots__ = ("_edge", "_name")
+    _LONGEST_LINE = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._edge = b"\n"
+        self._name = b""
+
+    def add(self, data: bytes) -> None:
+        """Note what was sent. The line with the name may come in several pieces."""
+        super().add(data)
+        seen = self._edge + data
+        at = seen.rfind(b"\nevent:")
+        if at >= 0:
+            self._name = seen[at + 1 : at + self._LONGEST_LINE]
+        self._edge = seen[-self._LONGEST_LINE :]
+
+    def ends_with(self, terminals: Sequence[bytes]) -> bool:
+        """Whether the last event is one of these."""
+        return self._name.startswith(tuple(terminals))
+
 
 class Relay:
     """Sends one reply, from its opening to its end."""
@@ -61,8 +93,8 @@ class Relay:
         self._framing = framing
         self._responder = responder
         self._filters = filters
-        self.tail = Tail()
-        self._received = Tail() if filters else self.tail
+        self.tail = _tail_for(endpoint)
+        self._received = _tail_for(endpoint) if filters else self.tail
 
     def take(self, data: bytes) -> bytes:
         """What is to be sent for these bytes of the backend. Raises PluginFault."""
@@ -149,8 +181,11 @@ class Relay:
         """
         if self._framing is not Framing.SSE or not self._endpoint.terminals:
             return True
-        tail = b"\n" + bytes(self._received)
-        return any(b"\n" + terminal in tail for terminal in self._endpoint.terminals)
+        return self._received.ends_with(self._endpoint.terminals)
+
+
+def _tail_for(endpoint: Endpoint) -> Tail:
+    return EventTail() if endpoint.name == "responses" else Tail()
 
 
 def reply_headers(head: Head, framing: Framing) -> dict[str, str]:
@@ -158,7 +193,7 @@ def reply_headers(head: Head, framing: Framing) -> dict[str, str]:
 
     Streams ask proxies on the way not to collect them.
     """
-    headers = {name: head.headers[name] for name in ("content-type", "content-encoding") if name in head.headers}
+    headers = {name: value for name in ("content-type", "content-encoding") if (value := head.headers.get(name))}
     if framing is not Framing.WHOLE:
         headers["cache-control"] = "no-cache"
         headers["x-accel-buffering"] = "no"

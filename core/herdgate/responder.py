@@ -35,6 +35,9 @@ class Responder(Protocol):
     def pieces(self) -> AsyncIterator[bytes]:
         """The request body as it comes, however large. Only what is asked for is read."""
 
+    def hold(self, size: int) -> None:
+        """Count so many bytes more as held for this request. Ends it with 503 if there is no room for them."""
+
     async def reply(self, reply: Reply) -> None:
         """Send a complete reply."""
 

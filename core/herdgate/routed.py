@@ -8,20 +8,22 @@ from herdgate import checks
 from herdgate.access import Action, Deny, Identity, Resource
 from herdgate.answer import Answer, with_backend
 from herdgate.attempts import Attempts, Exhausted, Opened
-from herdgate.backend import Candidate
-from herdgate.body import BadBody, Body, read_body
-from herdgate.errors import Halt, Reply, error_reply
+from herdgate.backend import Backend, Candidate
+from herdgate.body import BadBody
+from herdgate.counting import estimated_tokens
+from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import AttemptOutcome, Exchange, Outcome, Stage, UpstreamRequest
 from herdgate.exhausted import BUSY, RETRY_AFTER, conclude
 from herdgate.failure import Failure
 from herdgate.filters import Filters
+from herdgate.inside import redacted
 from herdgate.masking import Denied
-from herdgate.names import InvalidModelName, ModelName
+from herdgate.reading import bad, read_request
 from herdgate.relay import Relay, reply_headers
-from herdgate.responder import BodyTooLarge, Responder
+from herdgate.responder import Responder
 from herdgate.runtime import Runtime
+from herdgate.showing import ShowRedaction
 from herdgate.surface import Endpoint
-from herdgate.unload import unloads
 
 NO_CATALOGUE = "the gateway does not know its models yet, please try again"
 _FORWARDED = ("accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta")
@@ -33,7 +35,7 @@ else does.
 async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> None:
     """Answer a request that names a model."""
     exchange, responder = answer.exchange, answer.responder
-    await _read(exchange, endpoint, responder, runtime.settings.server.max_body)
+    await read_request(exchange, endpoint, responder, runtime.settings.server.max_body)
     found = await _decided(exchange, endpoint, identity, runtime)
     exchange.advance(Stage.AUTHORISED)
     candidates = await runtime.points.select_candidates(exchange, found)
@@ -44,36 +46,24 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     try:
         opened = await attempts.open(candidates)
     except Exhausted as exhausted:
-        raise _concluded(exchange, exhausted.failures) from exhausted
+        raise _concluded(exchange, exhausted.failures, runtime.discovery.backends) from exhausted
     await _relay(answer, endpoint, opened, runtime)
 
 
-# deciding
-
-
-async def _read(exchange: Exchange, endpoint: Endpoint, responder: Responder, limit: int) -> None:
-    """Read the body and what it says of the model. Ends the request with 413, 415 or 400."""
-    coding = responder.header("content-encoding")
-    if coding is not None and coding.strip().lower() not in {"", "identity"}:
-        raise _bad(exchange, 415, f"content-encoding {coding:.40} is not supported here")
+async def counted(answer: Answer, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Reply:
+    """The estimate of a request's tokens, for a model that could be used for it."""
+    exchange = answer.exchange
+    await read_request(exchange, endpoint, answer.responder, runtime.settings.server.max_body)
+    await _decided(exchange, endpoint, identity, runtime)
+    assert exchange.body is not None  # noqa: S101 - read_request has set it
     try:
-        body = read_body(await responder.body(limit))
-        exchange.body = body
-        exchange.model = _model(body, endpoint)
-        exchange.unloads = unloads(body, endpoint)
-        exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
-    except BodyTooLarge as error:
-        raise _bad(exchange, 413, "request body too large") from error
-    except (BadBody, InvalidModelName) as error:
-        raise _bad(exchange, 400, str(error)) from error
+        tokens = estimated_tokens(exchange.body)
+    except BadBody as error:
+        raise bad(exchange, 400, str(error)) from error
+    return Reply(200, {"content-type": JSON}, dump({"input_tokens": tokens}))
 
 
-def _model(body: Body, endpoint: Endpoint) -> ModelName:
-    """The model that the backend will see: the first of the endpoint's fields that is not empty."""
-    for name in endpoint.model_fields:
-        if text := body.text(name):
-            return ModelName.parse(text)
-    raise BadBody("model is required")
+# deciding
 
 
 async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Sequence[Candidate]:
@@ -85,7 +75,7 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
     catalogue = runtime.discovery.catalogue
     if not catalogue.known:
         raise Halt(busy(exchange, NO_CATALOGUE))
-    assert exchange.model is not None  # noqa: S101 - _read has set it
+    assert exchange.model is not None  # noqa: S101 - read_request has set it
     action = Action.MANAGE if exchange.unloads else endpoint.action or Action.USE
     verdict = await checks.allowed(runtime.points, identity, action, Resource(exchange.model))
     holders = catalogue.holders(exchange.model)
@@ -104,9 +94,9 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
 
 def _upstream_request(exchange: Exchange, endpoint: Endpoint, responder: Responder) -> UpstreamRequest:
     """The pristine request: every attempt starts from it."""
-    assert exchange.body is not None  # noqa: S101 - _read has set it
+    assert exchange.body is not None  # noqa: S101 - read_request has set it
     passed = [(name, value) for name in _FORWARDED if (value := responder.header(name))]
-    headers = (*passed, ("content-type", "application/json"))
+    headers = (*passed, ("content-type", exchange.body.content_type))
     return UpstreamRequest(exchange.method, endpoint.path, headers, exchange.body.raw)
 
 
@@ -127,6 +117,8 @@ async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Ru
 
 async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> Failure | None:
     filters = runtime.points.filter_stream(answer.exchange, opened.head)
+    if endpoint.action is Action.SEE and not (answer.exchange.identity and answer.exchange.identity.admin):
+        filters = [("herdgate", ShowRedaction()), *filters]
     chain = Filters(filters, runtime.points.ledger) if filters else None
     if opened.complete:
         await _send_whole(answer, opened, chain)
@@ -137,6 +129,8 @@ async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Run
 async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:
     body = filters.feed(opened.opening) + filters.finish() if filters else opened.opening
     headers = with_backend(reply_headers(opened.head, opened.framing), answer.exchange)
+    if (body_asked := answer.exchange.body) is not None and body_asked.reply_type is not None:
+        headers["content-type"] = body_asked.reply_type
     answer.commit(opened.head.status)
     await answer.give(Reply(opened.head.status, headers, body))
 
@@ -160,15 +154,10 @@ def busy(exchange: Exchange, message: str) -> Reply:
     return error_reply(exchange.family, 503, message, request_id=exchange.id, headers=headers)
 
 
-def _bad(exchange: Exchange, status: int, message: str) -> Halt:
-    return Halt(error_reply(exchange.family, status, message, request_id=exchange.id))
-
-
-def _concluded(exchange: Exchange, failures: Sequence[Failure]) -> Halt | Denied:
+def _concluded(exchange: Exchange, failures: Sequence[Failure], backends: Sequence[Backend]) -> Halt | Denied:
     conclusion = conclude(failures)
     if conclusion.denied:
         return Denied("every backend said that it does not have this model")
     headers = {} if conclusion.retry_after is None else {"retry-after": checks.seconds(conclusion.retry_after)}
-    return Halt(
-        error_reply(exchange.family, conclusion.status, conclusion.message, request_id=exchange.id, headers=headers)
-    )
+    message = redacted(conclusion.message, [backend.base_url for backend in backends])
+    return Halt(error_reply(exchange.family, conclusion.status, message, request_id=exchange.id, headers=headers))

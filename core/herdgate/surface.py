@@ -6,7 +6,7 @@ OpenAI- and Anthropic-compatible trees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from herdgate.access import Action
@@ -26,6 +26,7 @@ class Treatment(Enum):
     OPEN = "answered here, without a key"
     LOCAL = "answered here"
     UNION = "answered from the union of all backends"
+    COUNTED = "answered here, for a model that the caller may use"
     ROUTED = "routed by model, with failover"
     REFUSED = "the generic 403"
     PLUGIN = "answered by a plugin"
@@ -37,7 +38,8 @@ class Endpoint:
 
     `model_fields` are the body's fields that may hold the model name, the preferred one first; `prompt_field` is the
     one without which a request only loads or unloads the model. `streams` is the meaning of an absent `stream`; None
-    for endpoints that never stream. `terminals` are the bytes one of which a complete SSE stream contains at its end.
+    for endpoints that never stream. `terminals` are the beginnings of the line one of which a complete SSE stream has
+    at its end. `form`: the body is multipart/form-data, not JSON. `zstd`: the body may be compressed so.
     """
 
     name: str
@@ -51,6 +53,15 @@ class Endpoint:
     streams: bool | None = None
     terminals: tuple[bytes, ...] = ()
     prefix: bool = False
+    form: bool = False
+    zstd: bool = False
+
+
+def family_of(path: str) -> Family:
+    """The family whose error shape a path gets, known or not."""
+    if path.startswith("/v1/messages"):
+        return Family.ANTHROPIC
+    return Family.OPENAI if path.startswith("/v1/") else Family.OLLAMA
 
 
 _READ = frozenset({"GET", "HEAD"})
@@ -59,6 +70,14 @@ _POST = frozenset({"POST"})
 _ANY = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _MODEL = ("model",)
 _DONE = (b"data: [DONE]",)
+# A backend that says itself that it failed has ended its stream as well as one that did not.
+_RESPONSE_ENDS = (
+    b"event: response.completed",
+    b"event: response.incomplete",
+    b"event: response.failed",
+    b"event: error",
+)
+_MESSAGE_ENDS = (b"event: message_stop", b"event: error")
 
 
 def _native(name: str, prompt: str = "", *, streams: bool | None = None) -> Endpoint:
@@ -75,22 +94,24 @@ def _native(name: str, prompt: str = "", *, streams: bool | None = None) -> Endp
     )
 
 
-def _openai(name: str, path: str, streams: bool | None, terminals: tuple[bytes, ...] = ()) -> Endpoint:
+def _compatible(name: str, path: str, streams: bool | None, terminals: tuple[bytes, ...] = ()) -> Endpoint:
+    """An endpoint of the OpenAI or Anthropic tree. Ollama ≥ 0.16.3 takes zstd on all of those that read JSON."""
     return Endpoint(
         name,
         path,
         _POST,
-        Family.OPENAI,
+        family_of(path),
         Treatment.ROUTED,
         Action.USE,
         model_fields=_MODEL,
         streams=streams,
         terminals=terminals,
+        zstd=True,
     )
 
 
-def _refused(name: str, path: str, methods: frozenset[str], family: Family = Family.OLLAMA) -> Endpoint:
-    return Endpoint(name, path, methods, family, Treatment.REFUSED, Action.MANAGE, prefix=path.endswith("/"))
+def _refused(name: str, path: str, methods: frozenset[str]) -> Endpoint:
+    return Endpoint(name, path, methods, Family.OLLAMA, Treatment.REFUSED, Action.MANAGE, prefix=path.endswith("/"))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -108,12 +129,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _native("embed", "input"),
     _native("embeddings", "prompt"),
     Endpoint("show", "/api/show", _POST, Family.OLLAMA, Treatment.ROUTED, Action.SEE, model_fields=("model", "name")),
-    _openai("chat_completions", "/v1/chat/completions", False, _DONE),
-    _openai("completions", "/v1/completions", False, _DONE),
-    _openai("openai_embeddings", "/v1/embeddings", None),
-    _refused("responses", "/v1/responses", _POST, Family.OPENAI),
-    _refused("transcriptions", "/v1/audio/transcriptions", _POST, Family.OPENAI),
-    _refused("messages", "/v1/messages", _POST, Family.ANTHROPIC),
+    _compatible("chat_completions", "/v1/chat/completions", False, _DONE),
+    _compatible("completions", "/v1/completions", False, _DONE),
+    _compatible("openai_embeddings", "/v1/embeddings", None),
+    _compatible("responses", "/v1/responses", False, _RESPONSE_ENDS),
+    _compatible("messages", "/v1/messages", False, _MESSAGE_ENDS),
+    replace(_compatible("transcriptions", "/v1/audio/transcriptions", None), form=True, zstd=False),
+    # No Ollama has this one, but clients of Anthropic's API call it before they send.
+    replace(_compatible("count_tokens", "/v1/messages/count_tokens", None), treatment=Treatment.COUNTED),
     _refused("pull", "/api/pull", _POST),
     _refused("push", "/api/push", _POST),
     _refused("create", "/api/create", _POST),
@@ -143,10 +166,3 @@ def find(path: str) -> Endpoint | None:
         if path.startswith(candidate.path) and len(path) > len(candidate.path):
             return candidate
     return None
-
-
-def family_of(path: str) -> Family:
-    """The family whose error shape a path gets, known or not."""
-    if path.startswith("/v1/messages"):
-        return Family.ANTHROPIC
-    return Family.OPENAI if path.startswith("/v1/") else Family.OLLAMA

@@ -25,6 +25,8 @@ class OpeningCheck:
         """A Failure for a malformed opening and for one that is an error."""
         if head.content_type == "text/event-stream":
             return _inspect_event(opening)
+        if exchange.endpoint is not None and exchange.endpoint.form and not opening.lstrip().startswith(b"{"):
+            return _markup(opening)  # a transcription as plain text, which Ollama calls NDJSON
         if head.content_type in _JSON_TYPES:
             return _inspect_json(opening)
         if exchange.family is Family.OLLAMA or head.content_type == "text/html":
@@ -32,6 +34,12 @@ class OpeningCheck:
                 Kind.MALFORMED, Phase.OPENING, f"a success with content type {head.content_type or 'missing'}"
             )
         return None
+
+
+def _markup(text: bytes) -> Failure | None:
+    if text.lstrip().startswith(b"<"):
+        return Failure(Kind.MALFORMED, Phase.OPENING, "a page in place of a text")
+    return None
 
 
 def _inspect_event(event: bytes) -> Failure | None:

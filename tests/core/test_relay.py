@@ -49,6 +49,9 @@ class Caller:
     async def pieces(self) -> AsyncIterator[bytes]:
         yield b""
 
+    def hold(self, size: int) -> None:
+        raise AssertionError("a relay holds no request body")
+
     async def reply(self, reply: Reply) -> None:
         raise AssertionError("a relay never sends a reply of its own")
 

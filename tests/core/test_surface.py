@@ -28,6 +28,10 @@ ROUTED, REFUSED = Treatment.ROUTED, Treatment.REFUSED
         ("/v1/chat/completions", "POST", ROUTED, Action.USE),
         ("/v1/completions", "POST", ROUTED, Action.USE),
         ("/v1/embeddings", "POST", ROUTED, Action.USE),
+        ("/v1/responses", "POST", ROUTED, Action.USE),
+        ("/v1/messages", "POST", ROUTED, Action.USE),
+        ("/v1/messages/count_tokens", "POST", Treatment.COUNTED, Action.USE),
+        ("/v1/audio/transcriptions", "POST", ROUTED, Action.USE),
         ("/api/pull", "POST", REFUSED, Action.MANAGE),
         ("/api/push", "POST", REFUSED, Action.MANAGE),
         ("/api/create", "POST", REFUSED, Action.MANAGE),
@@ -91,6 +95,10 @@ def test_a_path_that_needs_normalising_is_unknown(path: str) -> None:
         ("/v1/chat/completions", False),
         ("/v1/completions", False),
         ("/v1/embeddings", None),
+        ("/v1/responses", False),
+        ("/v1/messages", False),
+        ("/v1/messages/count_tokens", None),
+        ("/v1/audio/transcriptions", None),
     ],
 )
 def test_an_absent_stream_means_what_it_means_to_the_family(path: str, streams: bool | None) -> None:
@@ -121,7 +129,7 @@ def test_the_table_agrees_with_itself(endpoint: Endpoint) -> None:
     assert find(below) is endpoint
     assert endpoint.family is family_of(below)
     assert endpoint.prefix == (endpoint.path.endswith("/") and endpoint.path != "/")
-    assert bool(endpoint.model_fields) == (endpoint.treatment is ROUTED)
+    assert bool(endpoint.model_fields) == (endpoint.treatment in {ROUTED, Treatment.COUNTED})
     assert (endpoint.action is None) == (endpoint.treatment in {OPEN, LOCAL})
 
 
@@ -131,7 +139,8 @@ def test_names_and_paths_are_unique() -> None:
 
 
 def test_streams_with_a_terminal_event_are_those_of_server_sent_events() -> None:
-    assert {endpoint.name for endpoint in ENDPOINTS if endpoint.terminals} == {"chat_completions", "completions"}
+    sse = {"chat_completions", "completions", "responses", "messages"}
+    assert {endpoint.name for endpoint in ENDPOINTS if endpoint.terminals} == sse
 
 
 def test_the_legacy_name_of_show_counts_only_after_the_model() -> None:

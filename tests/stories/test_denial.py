@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Ask:
     method: str
     path: str
     body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ class Family:
 def asking(path: str, name: str, **more: object) -> Ask:
     fields = {"messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi", "max_tokens": 9, **more}
     return Ask("POST", path, {"model": name, **fields})
+
+
+def spoken(name: str) -> Ask:
+    """A recording to be written down."""
+    parts = {'name="model"': name, 'name="file"; filename="a.wav"': "RIFF"}
+    body = "".join(
+        f"--limit\r\nContent-Disposition: form-data; {part}\r\n\r\n{text}\r\n" for part, text in parts.items()
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=limit"}
+    return Ask("POST", "/v1/audio/transcriptions", f"{body}--limit--\r\n".encode(), kind)
 
 
 NATIVE = Family(
@@ -139,13 +150,12 @@ OPENAI = Family(
         *(
             asking(f"/v1/{path}", name, **more)
             for name in NAMES
-            for path in ("chat/completions", "completions", "embeddings")
+            for path in ("chat/completions", "completions", "embeddings", "responses")
             for more in ({}, {"stream": True})
         ),
         *(Ask("GET", f"/v1/models/{name}") for name in NAMES),
         Ask("GET", "/v1/models/%6Eo-such-model"),
-        Ask("POST", "/v1/responses", {"model": MODEL, "input": "hi"}),
-        Ask("POST", "/v1/audio/transcriptions", b"--x\r\n\r\n--x--"),
+        *(spoken(name) for name in NAMES),
     ],
     asking(OPENAI_CHAT, MODEL),
 )
@@ -153,10 +163,10 @@ ANTHROPIC = Family(
     b'{"type":"error","error":{"type":"permission_error","message":"access to this model is not allowed"},'
     b'"request_id":"ID"}',
     [
-        *(asking("/v1/messages", name, **more) for name in (MODEL, *NAMES) for more in ({}, {"stream": True})),
-        Ask("POST", "/v1/messages", b"this is no JSON"),
+        *(asking("/v1/messages", name, **more) for name in NAMES for more in ({}, {"stream": True})),
+        *(asking("/v1/messages/count_tokens", name) for name in NAMES),
     ],
-    asking(OPENAI_CHAT, MODEL),
+    asking("/v1/messages", MODEL),
 )
 FAMILIES = pytest.mark.parametrize("family", [NATIVE, OPENAI, ANTHROPIC], ids=["native", "openai", "anthropic"])
 
@@ -189,7 +199,7 @@ async def test_every_denial_is_the_same_reply_byte_for_byte_and_the_connection_s
     before = forwarded(first, second)
     async with connected(gateway) as connection:
         for ask in family.asks:
-            reply = await connection.ask(ask.method, ask.path, ask.body, key)
+            reply = await connection.ask(ask.method, ask.path, ask.body, {**key, **ask.headers})
             assert reply.undated == family.reply(bodiless=ask.method == "HEAD"), ask
         assert forwarded(first, second) == before
         welcome = await connection.ask("POST", family.welcome.path, family.welcome.body, key)
@@ -201,7 +211,7 @@ async def test_all_denials_of_a_family_can_be_pipelined(gateway: RunningGateway,
     key = {**await gateway.make_key(MODEL), "X-Request-Id": "fixed-id"}
     async with connected(gateway) as connection:
         for ask in family.asks:
-            connection.send(request(ask.method, ask.path, ask.body, key))
+            connection.send(request(ask.method, ask.path, ask.body, {**key, **ask.headers}))
         for ask in family.asks:
             bodiless = ask.method == "HEAD"
             assert (await connection.reply(bodiless=bodiless)).undated == family.reply(bodiless=bodiless), ask
@@ -216,7 +226,7 @@ async def test_the_same_for_admins_and_for_callers_without_a_key(gateway: Runnin
         for make_key in (None, gateway.make_key("*", admin=True)):
             key = nobody if make_key is None else {**nobody, **await make_key}
             for ask in denied:
-                reply = await connection.ask(ask.method, ask.path, ask.body, key)
+                reply = await connection.ask(ask.method, ask.path, ask.body, {**key, **ask.headers})
                 assert reply.undated == family.reply(bodiless=ask.method == "HEAD"), ask
 
 
@@ -228,8 +238,8 @@ async def test_every_denial_counts_alike(gateway: RunningGateway, family: Family
         for number, ask in enumerate(family.asks):
             key = await gateway.make_key(MODEL, name=f"caller-{number}")
             for _ in range(extra.limit):
-                assert (await connection.ask(ask.method, ask.path, ask.body, key)).status == 403
-            over = await connection.ask(ask.method, ask.path, ask.body, key)
+                assert (await connection.ask(ask.method, ask.path, ask.body, {**key, **ask.headers})).status == 403
+            over = await connection.ask(ask.method, ask.path, ask.body, {**key, **ask.headers})
             assert (over.status, over.header("retry-after")) == (429, "7")
     assert {name: count for name, count in extra.admitted.items() if name.startswith("caller-")} == {
         f"caller-{number}": 3 for number in range(len(family.asks))
@@ -244,7 +254,7 @@ async def test_what_plugins_are_told_of_the_end_is_the_same_too(gateway: Running
     extra.ended.clear()
     async with connected(gateway) as connection:
         for ask in family.asks:
-            await connection.ask(ask.method, ask.path, ask.body, key)
+            await connection.ask(ask.method, ask.path, ask.body, {**key, **ask.headers})
     assert extra.ended == [("denied", 403, None)] * len(family.asks)
 
 

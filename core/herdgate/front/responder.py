@@ -27,6 +27,7 @@ DRAINED = 64 * 1024
 """A body up to this size that nobody read is read after all, so that the connection can be used again."""
 LINGER = 1.0
 """Seconds that draining may take."""
+TOO_MANY = "server busy, please try again: too many large requests at once"
 
 
 class Written(BaseHTTPResponse):
@@ -111,7 +112,7 @@ class SanicResponder:
         except BadRequest:
             raise self._refused(400, "the request body is not chunked as HTTP demands") from None
         except OutOfMemory:
-            raise self._refused(503, "server busy, please try again: too many large requests at once") from None
+            raise self._refused(503, TOO_MANY) from None
         except TimeoutError:
             self._close_afterwards()
             raise self._refused(408, "request body was not sent in time") from None
@@ -120,6 +121,13 @@ class SanicResponder:
         """The request has ended: its body is held no longer."""
         self._budget.give_back(self._held)
         self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Count what was made of the body, too."""
+        try:
+            self._hold(size)
+        except OutOfMemory:
+            raise self._refused(503, TOO_MANY) from None
 
     def _hold(self, size: int) -> None:
         self._budget.take(size)
@@ -158,7 +166,7 @@ class SanicResponder:
         """The body when all of it has come with the headers, as it mostly has: nothing is waited for, so no timer is
         needed.
         """
-        data: bytes = await self._stream.read()
+        data: bytes = await self._stream.read() or b""
         await self._stream.read()  # says that this was all
         return data
 

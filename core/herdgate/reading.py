@@ -1,0 +1,47 @@
+"""What a request says: its body, read strictly, and the model that it names."""
+
+from __future__ import annotations
+
+from herdgate import inflate
+from herdgate.body import BadBody, Body, read_body
+from herdgate.errors import Halt, error_reply
+from herdgate.exchange import Exchange
+from herdgate.form import read_form
+from herdgate.names import InvalidModelName, ModelName
+from herdgate.responder import BodyTooLarge, Responder
+from herdgate.surface import Endpoint
+from herdgate.unload import unloads
+
+
+async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Responder, limit: int) -> None:
+    """Read the body and note in the exchange what it says. Ends the request with 413, 415 or 400."""
+    coding = (responder.header("content-encoding") or "").strip().lower()
+    compressed = coding == "zstd" and endpoint.zstd
+    if coding not in {"", "identity"} and not compressed:
+        raise bad(exchange, 415, f"content-encoding {coding:.40} is not supported here")
+    try:
+        raw = await responder.body(limit)
+        if compressed:
+            raw = await inflate.inflated(raw, min(limit, inflate.LIMIT), responder.hold)
+        body = read_form(raw, responder.header("content-type")) if endpoint.form else read_body(raw)
+        exchange.body = body
+        exchange.model = _model(body, endpoint)
+        exchange.unloads = unloads(body, endpoint)
+        exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
+    except (BodyTooLarge, inflate.TooMuch) as error:
+        raise bad(exchange, 413, "request body too large") from error
+    except (BadBody, InvalidModelName) as error:
+        raise bad(exchange, 400, str(error)) from error
+
+
+def _model(body: Body, endpoint: Endpoint) -> ModelName:
+    """The model that the backend will see: the first of the endpoint's fields that is not empty."""
+    for name in endpoint.model_fields:
+        if text := body.text(name):
+            return ModelName.parse(text)
+    raise BadBody("model is required")
+
+
+def bad(exchange: Exchange, status: int, message: str) -> Halt:
+    """The end of a request that cannot be served as it is."""
+    return Halt(error_reply(exchange.family, status, message, request_id=exchange.id))
