@@ -123,6 +123,15 @@ REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, obje
             return [ModelEntry.from_tags({"name": "invented"})]
         """,
     ),
+    "authentication_limits": (
+        who_may_call,
+        [200, 200],
+        [429, 429],
+        """
+        def authenticate(self):
+            return Refusal("not today")
+        """,
+    ),
     "api_keys": (
         who_may_call,
         [200, 200],

@@ -13,6 +13,7 @@ from herdgate.config.sources import builtin_file
 BUILTIN = [
     "configured_backends",
     "ollama_discovery",
+    "authentication_limits",
     "api_keys",
     "limits",
     "model_access",

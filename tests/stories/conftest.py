@@ -18,6 +18,8 @@ MODEL = "llama3.2"
 CHAT = "/api/chat"
 OPENAI_CHAT = "/v1/chat/completions"
 BUILT_IN = (Path(__file__).parents[2] / "plugins.toml").read_text("utf-8")
+PATIENT = BUILT_IN.replace("# failures_per_minute = 60", "failures_per_minute = 10_000")
+"""For stories with more failures to authenticate than a gateway puts up with."""
 ANONYMOUS = BUILT_IN.replace(
     '[[plugin]]\nuse = "model_access"',
     f'[[plugin]]\nuse = "anonymous"\nmodels = ["{MODEL}"]\n\n[[plugin]]\nuse = "model_access"',

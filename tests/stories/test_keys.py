@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stories.conftest import ANONYMOUS, CHAT, MODEL, OPENAI_CHAT, Chat
+from tests.stories.conftest import ANONYMOUS, CHAT, MODEL, OPENAI_CHAT, PATIENT, Chat
 from tests.stories.raw import connected
 
 from herdgate.app import CannotStart
@@ -23,6 +24,12 @@ WITHIN = 2.0
 """Seconds that a revocation may take to work everywhere."""
 
 ASK = Chat(CHAT, stream=False)
+
+
+@pytest.fixture
+async def gateway(first: SimulatedOllama, second: SimulatedOllama) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(first, second, toml=PATIENT) as running:
+        yield running
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ class RunningGateway:
         self.gateway = gateway
         self.client = client
         self.keys = KeyStore(gateway.runtime.state)
+        self._needs_keys = False
 
     @property
     def url(self) -> str:
@@ -38,7 +39,9 @@ class RunningGateway:
         """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
         _, secret = await self.keys.create(name, models, admin=admin, rpm=rpm)
         headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
-        await until(self._asks_for_keys)
+        if not self._needs_keys:
+            await until(self._asks_for_keys)
+            self._needs_keys = True  # there is no way back
         return headers
 
     async def _asks_for_keys(self) -> bool:
