@@ -93,6 +93,7 @@ All of these come from `herdgate` itself: `from herdgate import Identity, hookim
 
 ALIASES = {
     "ContextManager": "An async context manager, or a plain one where nothing has to be waited for, which costs less.",
+    "Duration": "A field of settings: seconds, or a text such as `30s`; more than none and at most a year.",
     "hookimpl": "Marks a method of a plugin as the implementation of the hook of that name.",
     "Verdict": "`Allow`, `Deny` or None: what `authorise` may say of one resource.",
 }

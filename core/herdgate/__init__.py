@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from herdgate.failure import Phase as Phase
     from herdgate.failure import Skip as Skip
     from herdgate.failure import TryNext as TryNext
+    from herdgate.fields import Duration as Duration
     from herdgate.hooks import BackendSource as BackendSource
     from herdgate.hooks import ContextManager as ContextManager
     from herdgate.hooks import StreamFilter as StreamFilter
@@ -72,6 +73,7 @@ _HOMES = {
     "errors": "Reply denial message_of",
     "exchange": "Attempt AttemptOutcome Exchange Head Outcome Summary UpstreamRequest",
     "failure": "Failure GiveUp Kind Phase Skip TryNext",
+    "fields": "Duration",
     "hooks": "BackendSource ContextManager StreamFilter hookimpl",
     "keys": "KeyIndex KeyRecord KeyStore Refused hash_secret",
     "names": "InvalidModelName ModelName ModelPattern",

@@ -97,7 +97,9 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`admit`: not now. `retry_after` (seconds) becomes the reply's `Retry-After`; the caller reads the reason."""
+    """`admit`, `wait_for_turn`: not now. The caller reads the reason; `retry_after` (seconds) becomes the reply's
+    `Retry-After`.
+    """
 
     reason: str
     status: int = 429

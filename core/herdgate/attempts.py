@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import httpx
 
+from herdgate.access import Refusal
 from herdgate.backend import Candidate
 from herdgate.discovery import Discovery
 from herdgate.errors import message_of
@@ -31,11 +32,19 @@ ERROR_BODY_DEADLINE = 5.0
 
 
 class Exhausted(Exception):  # noqa: N818 - an answer, not a fault
-    """No backend gave a usable reply; these are the failures, in order."""
+    """No backend gave a usable reply; these are the failures, in order.
 
-    def __init__(self, failures: Sequence[Failure]) -> None:
+    `skipped` are the candidates that may still be waited for: plugins left them out, and no failure ended the search.
+    `refusal` is what the plugins said that would not wait for them.
+    """
+
+    def __init__(
+        self, failures: Sequence[Failure], skipped: Sequence[Candidate] = (), refusal: Refusal | None = None
+    ) -> None:
         super().__init__(f"{len(failures)} attempts failed")
         self.failures = tuple(failures)
+        self.skipped = tuple(skipped)
+        self.refusal = refusal
 
 
 class _Failed(Exception):  # noqa: N818 - it carries a Failure
@@ -80,23 +89,30 @@ class Attempts:
         self._request = request
         self._points = points
         self._discovery = discovery
+        self._failures: list[Failure] = []
 
     async def open(self, candidates: Sequence[Candidate]) -> Opened:
-        """Try the candidates in order. The caller closes the `scope` of what it gets. Raises Exhausted."""
-        failures: list[Failure] = []
-        for number, candidate in enumerate(candidates, 1):
-            attempt = Attempt(number, candidate)
+        """Try the candidates in order. The caller closes the `scope` of what it gets. Raises Exhausted.
+
+        May be called again, with candidates that were skipped: earlier failures count on.
+        """
+        failures = self._failures
+        skipped: list[Candidate] = []
+        for candidate in candidates:
+            attempt = Attempt(len(self._exchange.attempts) + 1, candidate)
             self._exchange.attempts.append(attempt)
             try:
                 return await self._attempt(attempt)
             except _Failed as failed:
                 verdict = self._judge(attempt, failed.failure, failures)
                 failures.append(failed.failure)
+                if failed.failure.kind is Kind.SKIPPED:
+                    skipped.append(candidate)
                 if failed.failure.status == 404:
                     self._discovery.refresh(candidate.backend)
                 if isinstance(verdict, GiveUp):
-                    break
-        raise Exhausted(failures)
+                    raise Exhausted(failures) from failed
+        raise Exhausted(failures, skipped)
 
     def _judge(self, attempt: Attempt, failure: Failure, earlier: Sequence[Failure]) -> TryNext | GiveUp:
         """A skipped attempt sent nothing and says nothing, so nobody is asked about it."""

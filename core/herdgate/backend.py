@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from herdgate.fields import Accepted, Count, Duration, Switch
-from herdgate.names import ModelName
+from herdgate.names import ModelName, ModelPattern
 from herdgate.wirevalues import check_base_url, check_headers, check_host_header, check_token
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -37,6 +37,12 @@ def _slug(value: str) -> str:
 
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _patterns(value: dict[str, int]) -> dict[str, int]:
+    for pattern in value:
+        ModelPattern.parse(pattern)
+    return value
 
 
 def _word(value: str) -> str:
@@ -74,6 +80,14 @@ class BackendSettings(BaseModel):
     enabled: Switch = Field(default=True, description="False takes the backend out without deleting its entry.")
     max_concurrency: Count | None = Field(
         default=None, description="Requests that may run on it at the same time; no limit by default."
+    )
+    model_concurrency: Annotated[
+        dict[str, Count],
+        AfterValidator(_patterns),
+        Accepted('a table of model patterns and whole numbers, such as {"llama3.3:70b" = 1, "*" = 4}'),
+    ] = Field(
+        default={},
+        description="The same for each single model: of the patterns that match its name the first counts.",
     )
     connect_timeout: Duration = Field(default=3.0, description="Time to connect, TLS included.")
     first_event_timeout: Duration = Field(
@@ -121,7 +135,8 @@ class BackendSettings(BaseModel):
 
     def view(self) -> Backend:
         """Return what plugins may see of this backend: no credentials, no paths of files."""
-        return Backend(self.name, self.base_url, self.tags, self.cloud, self.max_concurrency)
+        limits = tuple((ModelPattern.parse(pattern), limit) for pattern, limit in self.model_concurrency.items())
+        return Backend(self.name, self.base_url, self.tags, self.cloud, self.max_concurrency, limits)
 
 
 def _try_tls_files(settings: BackendSettings) -> None:
@@ -144,13 +159,16 @@ def _try_tls_files(settings: BackendSettings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend as plugins see it."""
+    """One backend as plugins see it. `model_concurrency` are the limits of single models; of those that match the first
+    counts.
+    """
 
     name: str
     base_url: str
     tags: tuple[str, ...] = ()
     cloud: bool = False
     max_concurrency: int | None = None
+    model_concurrency: tuple[tuple[ModelPattern, int], ...] = ()
 
 
 # What Go writes for a time that was never set; clients parse the field, so it cannot be left empty.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from herdgate.access import Refusal
 from herdgate.failure import Failure, Kind
 
 UNAVAILABLE = "backend unavailable"
@@ -29,12 +30,18 @@ _SAYS_NOTHING = frozenset({401, 403, 404, 408, 429, 502, 504})
 """Statuses that speak of the gateway's own trouble with a backend, not of the caller's request."""
 
 
-def conclude(failures: Sequence[Failure]) -> Conclusion:
-    """Make the best of what the backends said, in the order in which they were tried."""
+def conclude(failures: Sequence[Failure], refusal: Refusal | None = None) -> Conclusion:
+    """Make the best of what the backends said, in the order in which they were tried.
+
+    `refusal` is for when some were not tried because they are busy: worth more than silence, less than a backend's own
+    words.
+    """
     tried = [failure for failure in failures if failure.kind is not Kind.SKIPPED]
+    speaking = [failure for failure in tried if _speaks(failure)]
+    if refusal is not None and not speaking:
+        return Conclusion(refusal.status, refusal.reason, refusal.retry_after)
     if not tried:
         return Conclusion(503, BUSY, RETRY_AFTER)
-    speaking = [failure for failure in tried if _speaks(failure)]
     if speaking:
         last = speaking[-1]
         status = last.status if last.kind is Kind.STATUS and last.status else 500

@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource, Verdict, overall, spread
 from herdgate.failure import Skip
 from herdgate.faults import Ledger, PluginFault
+from herdgate.hooks import LEAVE_DEADLINE
 from herdgate.point import Impl, Pending, Point
 from herdgate.scope import Scope
 
@@ -154,7 +155,7 @@ class Contexts(Point):
     __slots__ = ()
 
     async def enter(self, scope: Scope, *args: Any) -> Refusal | Skip | None:
-        """Enter all of them. A Refusal or a Skip stops; what was entered before stays in `scope`.
+        """Enter all of them. A Refusal or a Skip, returned or yielded, stops; what was entered stays in `scope`.
 
         Raises PluginFault, unless the plugin declared itself advisory where its hook allows that.
         """
@@ -168,46 +169,57 @@ class Contexts(Point):
                     continue
                 if isinstance(answer, AbstractAsyncContextManager):
                     until = until or self.deadline()
-                    await self._enter_one(scope, impl, answer, until)
+                    said = await self._enter_one(scope, impl, answer, until)
                 else:
-                    self._enter_plain(scope, impl, answer)
+                    said = self._enter_plain(scope, impl, answer)
+                if said is not None:
+                    return said
             except PluginFault:
                 if not impl.advisory:
                     raise
         return None
 
     async def _enter_one(
-        self, scope: Scope, impl: Impl, manager: AbstractAsyncContextManager[None], until: float
-    ) -> None:
+        self, scope: Scope, impl: Impl, manager: AbstractAsyncContextManager[Any], until: float
+    ) -> Refusal | Skip | None:
         try:
             async with asyncio.timeout_at(until) as deadline:
-                await manager.__aenter__()
+                said = await manager.__aenter__()
         except self.info.raises:
             raise
         except Exception as error:
             late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
             raise self.fault(impl, error, late) from error
         scope.push(partial(self._leave, impl, manager))
+        return self._yielded(impl, said)
 
-    def _enter_plain(self, scope: Scope, impl: Impl, manager: AbstractContextManager[None]) -> None:
+    def _yielded(self, impl: Impl, said: Any) -> Refusal | Skip | None:
+        if not isinstance(said, Refusal | Skip):  # a manager may well yield itself, or anything else
+            return None
+        if not isinstance(said, self.info.expects):
+            raise self.fault(impl, TypeError(f"yielded a {type(said).__name__}, which {self.hook} does not offer"))
+        return said
+
+    def _enter_plain(self, scope: Scope, impl: Impl, manager: AbstractContextManager[Any]) -> Refusal | Skip | None:
         """Enter one that never waits: without a deadline, which costs more than all the rest."""
         try:
-            manager.__enter__()
+            said = manager.__enter__()
         except self.info.raises:
             raise
         except Exception as error:
             raise self.fault(impl, error) from error
         scope.push(partial(self._leave_plain, impl, manager))
+        return self._yielded(impl, said)
 
-    async def _leave_plain(self, impl: Impl, manager: AbstractContextManager[None]) -> None:
+    async def _leave_plain(self, impl: Impl, manager: AbstractContextManager[Any]) -> None:
         try:
             manager.__exit__(None, None, None)
         except Exception as error:
             self.fault(impl, error)
 
-    async def _leave(self, impl: Impl, manager: AbstractAsyncContextManager[None]) -> None:
+    async def _leave(self, impl: Impl, manager: AbstractAsyncContextManager[Any]) -> None:
         """Leave one within the deadline; its fault is recorded, and the others are still left."""
-        limit = self.info.deadline
+        limit = min(self.info.deadline, LEAVE_DEADLINE)
         try:
             async with asyncio.timeout(limit) as deadline:
                 await manager.__aexit__(None, None, None)

@@ -44,6 +44,8 @@ API = 1
 PHASE_DEADLINE = 5.0
 START_DEADLINE = 30.0
 POLL_DEADLINE = 5.0
+TURN_DEADLINE = 3600.0
+LEAVE_DEADLINE = 30.0
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a method of a plugin as the implementation of the hook of that name."""
@@ -63,7 +65,8 @@ class Kind(Enum):
     NOTIFY = "notify: every plugin is told; nothing is expected back"
 
 
-ContextManager = AbstractAsyncContextManager[None] | AbstractContextManager[None]
+_Verdict = Refusal | Skip | None
+ContextManager = AbstractAsyncContextManager[_Verdict] | AbstractContextManager[_Verdict]
 """Async, or plain where nothing has to be waited for: a plain one needs no deadline and so costs less."""
 
 
@@ -275,7 +278,7 @@ class Hooks:
 
         When: after authentication, before the body is read and before anything is known of the model, so that a
         request which will be denied counts like any other.
-        Returns: a context manager, async or plain, or a Refusal.
+        Returns: a context manager, async or plain, or a Refusal; a manager may also yield a Refusal.
         None: no limit here.
 
         Example::
@@ -395,7 +398,8 @@ class Hooks:
 
         When: around every attempt, from before the connection until the end of the stream. Afterwards
         `attempt.failure` tells what went wrong, or is None.
-        Returns: a context manager, async or plain, or Skip to leave this backend out.
+        Returns: a context manager, async or plain, or Skip to leave this backend out; a manager may also yield a Skip.
+        What was skipped may be waited for, see `wait_for_turn`.
         None: not interested.
 
         Example::
@@ -416,6 +420,39 @@ class Hooks:
                     if attempt.failure:
                         name = attempt.backend.name
                         self.failures[name] = self.failures.get(name, 0) + 1
+        """
+
+    @_hook(
+        HookInfo(
+            Kind.CONTEXTS,
+            (AbstractAsyncContextManager, AbstractContextManager, Refusal),
+            on_fault="closed: 503; what was already taken is given back",
+            deadline=TURN_DEADLINE,
+        )
+    )
+    def wait_for_turn(self, exchange: Exchange, candidates: Sequence[Candidate]) -> ContextManager | Refusal | None:
+        """Wait until one of the backends that were skipped may be tried: a slot in a queue, a machine that wakes up.
+
+        When: every candidate has failed or was skipped by `around_attempt`, and no failure ended the search. At most
+        once for each of them; a request that finds a backend at once never comes here.
+        Returns: a context manager. Entering it is the waiting; then the skipped candidates are tried again, in their
+        order, and it is left when one of them has answered or none will. One that yields a Refusal, or a Refusal
+        instead of it, ends the request. A caller that leaves cancels the waiting.
+        None: nothing to wait for. If nobody waits, the request ends with a 503.
+
+        Example::
+
+            import asyncio
+            from contextlib import asynccontextmanager
+
+            class SecondChance:
+                herdgate_api = 1
+
+                @hookimpl
+                @asynccontextmanager
+                async def wait_for_turn(self):
+                    await asyncio.sleep(0.2)
+                    yield
         """
 
     @_hook(HookInfo(Kind.CHAIN, (UpstreamRequest,), on_fault="this attempt fails, nothing is sent"))

@@ -41,6 +41,7 @@ class HookPoints:
         self.mask_denial = MaskDenial(*compiled("mask_denial"))
         self.select_candidates = Chain[Sequence[Candidate]](*compiled("select_candidates"), check=narrowed)
         self.around_attempt = Contexts(*compiled("around_attempt"))
+        self.wait_for_turn = Contexts(*compiled("wait_for_turn"))
         self.prepare_upstream = Chain[UpstreamRequest](*compiled("prepare_upstream"))
         self.judge_failure = First[[Exchange, Attempt, Failure], TryNext | GiveUp](*compiled("judge_failure"))
         self.inspect_opening = First[[Exchange, Head, bytes], Failure](*compiled("inspect_opening"))

@@ -24,6 +24,7 @@ from herdgate.responder import Responder
 from herdgate.runtime import Runtime
 from herdgate.showing import ShowRedaction
 from herdgate.surface import Endpoint
+from herdgate.turns import open_in_turn
 
 NO_CATALOGUE = "the gateway does not know its models yet, please try again"
 _FORWARDED = ("accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta")
@@ -44,9 +45,9 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     exchange.advance(Stage.ATTEMPTING)
     attempts = Attempts(exchange, _upstream_request(exchange, endpoint, responder), runtime.points, runtime.discovery)
     try:
-        opened = await attempts.open(candidates)
+        opened = await open_in_turn(attempts, candidates, exchange, runtime.points)
     except Exhausted as exhausted:
-        raise _concluded(exchange, exhausted.failures, runtime.discovery.backends) from exhausted
+        raise _concluded(exchange, exhausted, runtime.discovery.backends) from exhausted
     await _relay(answer, endpoint, opened, runtime)
 
 
@@ -154,8 +155,8 @@ def busy(exchange: Exchange, message: str) -> Reply:
     return error_reply(exchange.family, 503, message, request_id=exchange.id, headers=headers)
 
 
-def _concluded(exchange: Exchange, failures: Sequence[Failure], backends: Sequence[Backend]) -> Halt | Denied:
-    conclusion = conclude(failures)
+def _concluded(exchange: Exchange, exhausted: Exhausted, backends: Sequence[Backend]) -> Halt | Denied:
+    conclusion = conclude(exhausted.failures, exhausted.refusal)
     if conclusion.denied:
         return Denied("every backend said that it does not have this model")
     headers = {} if conclusion.retry_after is None else {"retry-after": checks.seconds(conclusion.retry_after)}

@@ -18,6 +18,9 @@ class Scope:
         """Have this called by `close`, before everything that was pushed earlier."""
         self._undo.append(undo)
 
+    def __bool__(self) -> bool:
+        return bool(self._undo)
+
     async def __aenter__(self) -> Self:
         return self
 

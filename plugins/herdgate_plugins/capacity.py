@@ -1,36 +1,264 @@
-"""No backend runs more requests at the same time than its `max_concurrency`."""
+"""No backend runs more requests at the same time than it may; those that find all backends full wait, fairly."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from herdgate import Attempt, Skip, hookimpl
+from pydantic import BaseModel, Field
+
+from herdgate import Attempt, AttemptOutcome, Candidate, Duration, Exchange, Refusal, Skip, hookimpl
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"  # Ollama's own words, two spaces included
+UNKNOWN_DURATION = 5.0
+"""Seconds until a slot is free, as long as no request of a model has ended."""
+LONGEST_RETRY_AFTER = 600.0
+WEIGHT = 0.2
+"""How much the latest duration counts in the average of a model."""
+_SKIPPED = "capacity"
+"""The note that tells which backends of an exchange were full."""
 
 
 class Capacity:
-    """Skips a backend that is full, so that the next candidate is tried. Counts per process of the gateway."""
+    """Passes over a backend that runs `max_concurrency` requests, or as many of one model as its `model_concurrency`
+    allows. When all that are left are full, the request waits for the first free slot. Callers take turns, however many
+    requests each has waiting, and no model waits for another one's slot. Counts in each process of the gateway by
+    itself.
+    """
 
     herdgate_api = 1
 
-    def __init__(self) -> None:
-        self._running: Counter[str] = Counter()
+    class Settings(BaseModel):
+        """`queue`: how many requests may wait for one model (64); 0: none waits. `wait`: how long each of them may
+        (60 s).
+        """
+
+        queue: Annotated[int, Field(ge=0)] = 64
+        wait: Duration = 60.0
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wait = settings.wait
+        self._queue = Queue(settings.queue)
+        self._slots = Slots()
+        self._durations = Durations()
+        self._turns: dict[Exchange, Ticket] = {}
 
     @hookimpl
-    def around_attempt(self, attempt: Attempt) -> AbstractAsyncContextManager[None] | Skip | None:
+    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip | None:
         """Take a slot for as long as the attempt lasts, its stream included."""
-        limit = attempt.backend.max_concurrency
-        if limit is None:
+        backend = attempt.backend
+        if backend.max_concurrency is None and not backend.model_concurrency:
             return None
-        if self._running[attempt.backend.name] >= limit:
-            return Skip(f"{limit} requests are already running on it")
-        return self._slot(attempt.backend.name)
+        candidate = attempt.candidate
+        turn = self._turns.get(exchange)
+        mine = turn.granted if turn else None
+        if mine is not None:
+            if mine is not candidate:
+                return Skip("it is this request's turn elsewhere")
+            return self._lease(attempt, turn)
+        if not self._slots.free(candidate):
+            exchange.notes.setdefault(_SKIPPED, set()).add(backend.name)
+            return Skip("it runs as many requests as it may")
+        return self._lease(attempt, None)
 
-    @asynccontextmanager
-    async def _slot(self, backend: str) -> AsyncIterator[None]:
-        self._running[backend] += 1
+    @hookimpl
+    def wait_for_turn(
+        self, exchange: Exchange, candidates: Sequence[Candidate]
+    ) -> AbstractAsyncContextManager[Refusal | None] | None:
+        """Wait for a slot at one of the backends that were full."""
+        full: set[str] = exchange.notes.pop(_SKIPPED, set())
+        wanted = tuple(candidate for candidate in candidates if candidate.backend.name in full)
+        return self._turn(exchange, wanted) if wanted else None
+
+    @contextmanager
+    def _lease(self, attempt: Attempt, turn: Ticket | None) -> Iterator[None]:
+        if turn is None:
+            self._slots.take(attempt.candidate)
+        else:
+            turn.granted = None  # the slot is taken already, and is this attempt's from here on
+        started = self._clock()
         try:
             yield
         finally:
-            self._running[backend] -= 1
+            if attempt.outcome is AttemptOutcome.SUCCEEDED:
+                self._durations.add(attempt.model.name.key, self._clock() - started)
+            self._give_back(attempt.candidate)
+
+    @asynccontextmanager
+    async def _turn(self, exchange: Exchange, wanted: tuple[Candidate, ...]) -> AsyncIterator[Refusal | None]:
+        ticket = Ticket(_caller(exchange), wanted[0].model.name.key, wanted)
+        self._turns[exchange] = ticket
+        try:
+            yield None if await self._called(ticket) else self._refusal(ticket)
+        finally:
+            del self._turns[exchange]
+            self._queue.leave(ticket)
+            if ticket.granted is not None:
+                self._give_back(ticket.granted)
+
+    async def _called(self, ticket: Ticket) -> bool:
+        """Whether the request has got a slot within the time that it may wait."""
+        if self._grant(ticket):
+            return True
+        dropped = self._queue.join(ticket)
+        if dropped is not None:
+            dropped.called.set_result(None)
+        await asyncio.wait([ticket.called], timeout=self._wait)
+        return ticket.granted is not None
+
+    def _give_back(self, candidate: Candidate) -> None:
+        """Free a slot, or pass it on: it is never free while somebody waits who could use it."""
+        self._slots.give_back(candidate)
+        for ticket in self._queue.in_turn():
+            if self._grant(ticket):
+                self._queue.served(ticket)
+                ticket.called.set_result(None)
+                return
+
+    def _grant(self, ticket: Ticket) -> bool:
+        """Give the request a slot if there is a free one that it can use."""
+        granted = next((candidate for candidate in ticket.candidates if self._slots.free(candidate)), None)
+        if granted is not None:
+            self._slots.take(granted)
+            ticket.granted = granted
+        return granted is not None
+
+    def _refusal(self, ticket: Ticket) -> Refusal:
+        self._queue.leave(ticket)
+        ahead = self._queue.waiting(ticket.model)
+        slots = sum(limit for limit in map(limit_of, ticket.candidates) if limit)
+        seconds = self._durations.of(ticket.model) * (ahead + 1) / max(1, slots)
+        return Refusal(BUSY, status=503, retry_after=min(seconds, LONGEST_RETRY_AFTER))
+
+
+def _caller(exchange: Exchange) -> str:
+    """Whose turn it is: a key, or, of callers without one, an address."""
+    identity = exchange.identity
+    if identity is None or identity.anonymous:
+        return f"anonymous {exchange.client}"
+    return identity.key_id or identity.name
+
+
+def limit_of(candidate: Candidate) -> int | None:
+    """How many requests of this model its backend runs at most; None: any number."""
+    limits = [limit for limit in (candidate.backend.max_concurrency, _model_limit(candidate)) if limit is not None]
+    return min(limits, default=None)
+
+
+def _model_limit(candidate: Candidate) -> int | None:
+    name = candidate.model.name
+    return next((limit for pattern, limit in candidate.backend.model_concurrency if pattern.matches(name)), None)
+
+
+class Slots:
+    """What runs where."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+        self._of_model: Counter[tuple[str, str]] = Counter()
+
+    def free(self, candidate: Candidate) -> bool:
+        """Whether its backend may run one more request of its model."""
+        backend = candidate.backend
+        if backend.max_concurrency is not None and self._running[backend.name] >= backend.max_concurrency:
+            return False
+        limit = _model_limit(candidate)
+        return limit is None or self._of_model[backend.name, candidate.model.name.key] < limit
+
+    def take(self, candidate: Candidate) -> None:
+        """Count one more."""
+        self._running[candidate.backend.name] += 1
+        self._of_model[candidate.backend.name, candidate.model.name.key] += 1
+
+    def give_back(self, candidate: Candidate) -> None:
+        """Count one less."""
+        name, model = candidate.backend.name, candidate.model.name.key
+        self._running[name] -= 1
+        self._of_model[name, model] -= 1
+        if not self._of_model[name, model]:
+            del self._of_model[name, model]  # models come and go
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request that waits. `granted` is the slot that it has been given and has not used yet."""
+
+    caller: str
+    model: str
+    candidates: tuple[Candidate, ...]
+    called: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    granted: Candidate | None = None
+
+
+class Queue:
+    """Who waits, in the order of turns: callers one after the other, and each caller's requests as they came.
+
+    `length` bounds the requests that wait for one model. One more takes the place of the latest one of the caller who
+    has most of them waiting, unless that would be the new one's caller.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._callers: dict[str, dict[Ticket, None]] = {}
+
+    def waiting(self, model: str) -> int:
+        """How many requests wait for a model."""
+        return sum(ticket.model == model for ticket in self.in_turn())
+
+    def in_turn(self) -> Iterator[Ticket]:
+        """All that wait, those of the caller whose turn it is first."""
+        for tickets in self._callers.values():
+            yield from tickets
+
+    def join(self, ticket: Ticket) -> Ticket | None:
+        """Wait. Returns who has to go, maybe the one that came; None if there is room."""
+        dropped = self._surplus(ticket) if self.waiting(ticket.model) >= self._length else None
+        if dropped is not ticket:
+            self._callers.setdefault(ticket.caller, {})[ticket] = None
+        if dropped is not None:
+            self.leave(dropped)
+        return dropped
+
+    def _surplus(self, ticket: Ticket) -> Ticket:
+        waiting = {
+            caller: [each for each in tickets if each.model == ticket.model]
+            for caller, tickets in self._callers.items()
+        }
+        mine = len(waiting.pop(ticket.caller, ())) + 1
+        most = max(waiting.values(), key=len, default=[])
+        return most[-1] if len(most) > mine else ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Wait no longer; it does not matter whether it did."""
+        tickets = self._callers.get(ticket.caller, {})
+        tickets.pop(ticket, None)
+        if not tickets:
+            self._callers.pop(ticket.caller, None)
+
+    def served(self, ticket: Ticket) -> None:
+        """It has got its slot: the next turn is another caller's."""
+        self.leave(ticket)
+        if (others := self._callers.pop(ticket.caller, None)) is not None:
+            self._callers[ticket.caller] = others
+
+
+class Durations:
+    """How long requests of each model have run, on average; recent ones count most."""
+
+    def __init__(self) -> None:
+        self._averages: dict[str, float] = {}
+
+    def add(self, model: str, seconds: float) -> None:
+        """One has ended after this time."""
+        average = self._averages.get(model, seconds)
+        self._averages[model] = average + WEIGHT * (seconds - average)
+
+    def of(self, model: str) -> float:
+        """The average in seconds."""
+        return self._averages.get(model, UNKNOWN_DURATION)

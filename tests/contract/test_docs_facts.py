@@ -59,7 +59,7 @@ UNSPOKEN = {
     "the connection broke": Failure(Kind.BROKEN, Phase.SENT, ""),
     "a success with an empty body": Failure(Kind.MALFORMED, Phase.OPENING, ""),
     "a success whose first event is an error": Failure(Kind.ERROR_EVENT, Phase.OPENING, ""),
-    "it is at its": Failure(Kind.SKIPPED, Phase.CONNECT, ""),
+    "it is full": Failure(Kind.SKIPPED, Phase.CONNECT, ""),
 }
 
 

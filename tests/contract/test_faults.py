@@ -441,6 +441,17 @@ async def test_advisory_surroundings_that_fail_are_ignored_and_counted(
         assert counted(gateway) == {("faulty", "around_attempt"): 1}
 
 
+@faults("wait_for_turn", "return Skip('x')")
+async def test_waiting_that_fails_is_closed(start: Start, backend: SimulatedOllama, body: str) -> None:
+    full = """
+        @hookimpl
+        def around_attempt(self):
+            return Skip('full')
+    """
+    async with start(plugin("wait_for_turn", body, full), backend) as gateway:
+        await assert_closed(gateway, "wait_for_turn", backend)
+
+
 @pytest.mark.parametrize("hook", ["admit", "around_attempt"])
 @pytest.mark.parametrize("ending", [RAISES, NEVER])
 async def test_a_fault_after_the_reply_changes_nothing_for_the_caller(

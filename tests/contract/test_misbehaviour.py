@@ -24,20 +24,35 @@ FOREVER = """
         await asyncio.Event().wait()
 """
 
+FULL = """
+from herdgate import Skip, hookimpl
+
+class Full:
+    herdgate_api = 1
+
+    @hookimpl
+    def around_attempt(self, attempt):
+        return Skip("full") if attempt.model.name.model == "waited-for" else None
+"""
+
 
 @asynccontextmanager
 async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[RunningGateway]:
-    """A gateway with this plugin that has just met a failover and a denial, and so has asked every hook."""
+    """A gateway with this plugin that has just met a failover, a denial and a full backend, and so has asked every
+    hook.
+    """
     (directory / "faulty.py").write_text(text)
-    toml = listed("./faulty.py:Faulty", *BUILT_IN)
+    (directory / "full.py").write_text(FULL)
+    toml = listed("./faulty.py:Faulty", "./full.py:Full", *BUILT_IN)
+    models = ["llama3.2", "waited-for"]
     async with (
-        SimulatedOllama("first") as first,
+        SimulatedOllama("first", models) as first,
         SimulatedOllama("second") as second,
         running_gateway(first, second, toml=toml, directory=directory) as gateway,
     ):
         first.script("/api/chat", Status(503))
-        replies = [await gateway.client.post("/api/chat", json={**CHAT, "model": model}) for model in ("llama3.2", "x")]
-        assert [reply.status_code for reply in replies] == [200, 403]
+        replies = [await gateway.client.post("/api/chat", json={**CHAT, "model": model}) for model in (*models, "x")]
+        assert [reply.status_code for reply in replies] == [200, 503, 403]
         assert (asked(first), asked(second)) == (["/api/chat"], ["/api/chat"])
         yield gateway
 

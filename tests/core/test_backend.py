@@ -72,6 +72,9 @@ class TestSettings:
             {"unknown": 1},
             {"max_concurrency": 0},
             {"max_concurrency": True},
+            {"model_concurrency": {"llama3": 0}},
+            {"model_concurrency": {"lla[ma": 1}},
+            {"model_concurrency": 4},
             {"connect_timeout": 0},
             {"idle_timeout": "soon"},
             {"verify": "perhaps"},
@@ -94,6 +97,13 @@ class TestSettings:
         view = configured.view()
         assert view == Backend("gpu1", "http://gpu1:11434", ("fast",), cloud=True, max_concurrency=2)
         assert "s3kr1t" not in f"{view} {configured!r} {configured}"
+
+    def test_limits_of_models_keep_their_order(self) -> None:
+        limits = settings(model_concurrency={"llama3.3:70b": 1, "*": 4}).view().model_concurrency
+        assert [(pattern.text.rpartition("/")[2], limit) for pattern, limit in limits] == [
+            ("llama3.3:70b", 1),
+            ("*", 4),
+        ]
 
     def test_a_refused_value_is_not_in_the_exception(self) -> None:
         with pytest.raises(ValidationError) as caught:

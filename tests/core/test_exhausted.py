@@ -2,6 +2,7 @@
 
 import pytest
 
+from herdgate.access import Refusal
 from herdgate.exhausted import BUSY, RATE_LIMITED, REFUSED, RETRY_AFTER, TIMED_OUT, UNAVAILABLE, Conclusion, conclude
 from herdgate.failure import Failure, Kind, Phase
 
@@ -60,6 +61,22 @@ SILENT_ERROR = Failure(Kind.ERROR_EVENT, Phase.OPENING, "an error")
 )
 def test_the_caller_gets_the_best_that_was_said(failures: list[Failure], expected: Conclusion) -> None:
     assert conclude(failures) == expected
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        ([FULL], Conclusion(503, "in a minute", 60.0)),
+        ([UNREACHABLE, FULL], Conclusion(503, "in a minute", 60.0)),
+        ([status(404), FULL], Conclusion(503, "in a minute", 60.0)),
+        ([LATE, FULL], Conclusion(503, "in a minute", 60.0)),
+        ([status(500, "one"), FULL], Conclusion(500, "one")),
+    ],
+)
+def test_that_nobody_wanted_to_wait_is_worth_less_than_a_backends_words_and_more_than_silence(
+    failures: list[Failure], expected: Conclusion
+) -> None:
+    assert conclude(failures, Refusal("in a minute", status=503, retry_after=60.0)) == expected
 
 
 def test_only_a_denial_is_one() -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from herdgate import hookpoints
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource
 from herdgate.app import CannotStart
 from herdgate.backend import ModelEntry
@@ -312,13 +313,15 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def plugin(self, name: str, enter: BaseException | None = None, leave: BaseException | None = None) -> Impl:
+    def plugin(
+        self, name: str, enter: BaseException | None = None, leave: BaseException | None = None, answer: object = None
+    ) -> Impl:
         @asynccontextmanager
-        async def manager(*args: object) -> AsyncIterator[None]:
+        async def manager(*args: object) -> AsyncIterator[object]:
             if enter:
                 raise enter
             self.lines.append(f"+{name}")
-            yield
+            yield answer
             self.lines.append(f"-{name}")
             if leave:
                 raise leave
@@ -352,6 +355,33 @@ async def test_a_refusal_stops_and_what_was_taken_is_given_back(hook: str, answe
         assert await point.enter(stack, 1, 2) is answer
         assert diary.lines == ["+a"]
     assert diary.lines == ["+a", "-a"]
+
+
+@pytest.mark.parametrize(("hook", "answer"), [("admit", Refusal("later")), ("around_attempt", Skip("full"))])
+async def test_a_manager_may_yield_the_refusal_and_is_left_like_any_other(hook: str, answer: object) -> None:
+    diary = Diary()
+    point = Contexts(hook, [diary.plugin("a", answer=answer), diary.plugin("b")], Ledger())
+    async with Scope() as stack:
+        assert await point.enter(stack, 1, 2) is answer
+        assert diary.lines == ["+a"]
+    assert diary.lines == ["+a", "-a"]
+
+
+@pytest.mark.parametrize("yielded", [True, "self", object()])
+async def test_whatever_else_a_manager_yields_means_nothing(yielded: object) -> None:
+    async with Scope() as stack:
+        point = Contexts("admit", [Diary().plugin("a", answer=yielded)], Ledger())
+        assert await point.enter(stack, 1, 2) is None
+
+
+async def test_yielding_what_the_hook_does_not_offer_is_a_fault() -> None:
+    diary, ledger = Diary(), Ledger()
+    point = Contexts("admit", [diary.plugin("a", answer=Skip("x"))], ledger)
+    async with Scope() as stack:
+        with pytest.raises(PluginFault, match="yielded a Skip, which admit does not offer"):
+            await point.enter(stack, 1, 2)
+    assert diary.lines == ["+a", "-a"]
+    assert ledger.faults == {("a", "admit"): 1}
 
 
 @asynccontextmanager
@@ -443,6 +473,18 @@ async def test_plain_contexts_take_part_like_async_ones() -> None:
     assert diary.lines == ["+a", "+plain", "+c", "-c", "-plain", "-a"]
 
 
+async def test_a_plain_context_may_yield_the_refusal_too() -> None:
+    @contextmanager
+    def full(*args: object) -> Iterator[Refusal]:
+        yield Refusal("later")
+
+    diary = Diary()
+    async with Scope() as stack:
+        point = Contexts("admit", [impl(full), diary.plugin("b")], Ledger())
+        assert await point.enter(stack, 1, 2) == Refusal("later")
+    assert diary.lines == []
+
+
 async def test_a_fault_of_a_plain_context_is_one_like_any_other() -> None:
     diary, ledger = Diary(), Ledger()
     failing = [impl(now(Plain(diary.lines, **{when: KeyError("x")})), when) for when in ("leave", "enter")]
@@ -451,6 +493,20 @@ async def test_a_fault_of_a_plain_context_is_one_like_any_other() -> None:
             await Contexts("admit", [diary.plugin("a"), *failing, diary.plugin("c")], ledger).enter(stack, 1, 2)
     assert diary.lines == ["+a", "+plain", "-plain", "-a"]
     assert ledger.faults == {("enter", "admit"): 1, ("leave", "admit"): 1}
+
+
+async def test_who_may_wait_for_an_hour_may_not_leave_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hookpoints, "LEAVE_DEADLINE", 0.02)
+    ledger = Ledger()
+
+    @asynccontextmanager
+    async def sticky(*args: object) -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5), Scope() as stack:
+        await Contexts("wait_for_turn", [impl(sticky, "c")], ledger).enter(stack, 1, 2)
+    assert ledger.faults == {("c", "wait_for_turn"): 1}
 
 
 @pytest.mark.parametrize(

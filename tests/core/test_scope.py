@@ -39,6 +39,15 @@ async def test_an_error_keeps_nothing_from_being_given_back_and_the_first_one_is
     assert diary == ["c", "b", "a"]
 
 
+async def test_a_scope_is_true_while_it_holds_something() -> None:
+    scope = Scope()
+    assert not scope
+    scope.push(noting([], "a"))
+    assert scope
+    await scope.close()
+    assert not scope
+
+
 async def test_nothing_is_given_back_twice() -> None:
     diary: list[str] = []
     scope = Scope()
