@@ -33,7 +33,7 @@ format: $(DEVELOPMENT) ## Format the code and apply the safe fixes of the linter
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(DEVELOPMENT) ## Write docs/hooks.md and docs/configuration.md from the code
+docs: $(DEVELOPMENT) ## Write the generated pages of docs/ from the code
 	$(BIN)/python scripts/generate_docs.py
 
 bench: $(RUNTIME) ## Speed, side by side with nginx, HAProxy and LiteLLM (benchmarks/); BENCH_ARGS=--quick

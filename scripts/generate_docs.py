@@ -1,4 +1,4 @@
-"""Write docs/hooks.md and docs/configuration.md from the code that they describe; `--check` only compares them."""
+"""Write the generated pages of docs/ from the code that they describe; `--check` only compares them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from herdgate.config.schema import VARIABLES
 from herdgate.hooks import INFO, Hooks, Kind, described
 from herdgate.plugincheck import compile_hooks
 from herdgate.pluginsource import GROUP
+from surface_page import page as paths
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LONGEST_LINE = 100
@@ -266,7 +267,12 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line[number] for number in used)} |\n" for line in lines)
 
 
-PAGES = {"hooks.md": hooks_page, "configuration.md": configuration_page}
+def surface_page() -> str:
+    """The page about all paths."""
+    return f"{NOTE}\n{paths(_table)}"
+
+
+PAGES = {"hooks.md": hooks_page, "configuration.md": configuration_page, "surface.md": surface_page}
 
 
 def main(arguments: Sequence[str]) -> int:

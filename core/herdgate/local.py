@@ -60,7 +60,8 @@ async def reply(exchange: Exchange, endpoint: Endpoint, identity: Identity, runt
             shown = {
                 entry.name.key for entry in await checks.visible(runtime.points, identity, [row.entry for row in rows])
             }
-            return _json({"models": [row.raw for row in rows if row.entry.name.key in shown]})
+            inside = identity.admin
+            return _json({"models": [row.row(inside=inside) for row in rows if row.entry.name.key in shown]})
         case _:
             entries = await checks.visible(runtime.points, identity, _catalogue(exchange, runtime).union())
             if endpoint.name == "models":

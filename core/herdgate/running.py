@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -21,10 +21,29 @@ PS_DEADLINE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """One row of `/api/ps`, as its backend sent it."""
+    """One row of `/api/ps`, as its backend sent it. The first of `backends` is the one whose row it is."""
 
     entry: ModelEntry
     raw: dict[str, object]
+    backends: tuple[str, ...]
+    size: int
+    size_vram: int
+
+    def joined(self, other: RunningModel) -> RunningModel:
+        """This row, with what another backend has of the model added to the sums."""
+        return replace(
+            self,
+            backends=self.backends + other.backends,
+            size=self.size + other.size,
+            size_vram=self.size_vram + other.size_vram,
+        )
+
+    def row(self, *, inside: bool) -> dict[str, object]:
+        """The row as callers see it; `inside`: with which backends have it loaded, and how much that is together."""
+        if not inside:
+            return self.raw
+        sums = {"backends": self.backends, "size": self.size, "size_vram": self.size_vram}
+        return {**self.raw, "herdgate": sums}
 
 
 async def running_models(upstreams: Sequence[Upstream], catalogue: Catalogue) -> list[RunningModel]:
@@ -36,7 +55,8 @@ async def running_models(upstreams: Sequence[Upstream], catalogue: Catalogue) ->
     listed = await asyncio.gather(*(_known(upstream, catalogue) for upstream in upstreams))
     rows: dict[str, RunningModel] = {}
     for row in (row for rows_of_one in listed for row in rows_of_one):
-        rows.setdefault(row.entry.name.key, row)
+        earlier = rows.get(row.entry.name.key)
+        rows[row.entry.name.key] = row if earlier is None else earlier.joined(row)
     return sorted(rows.values(), key=lambda row: str(row.raw.get("expires_at", "")), reverse=True)
 
 
@@ -62,5 +82,10 @@ async def _ask(upstream: Upstream) -> list[RunningModel]:
             entry = ModelEntry.from_tags(raw)
         except ValueError:
             continue
-        rows.append(RunningModel(entry, {**raw, "name": entry.name.display, "model": entry.name.display}))
+        named = {**raw, "name": entry.name.display, "model": entry.name.display}
+        rows.append(RunningModel(entry, named, (upstream.backend.name,), entry.size, _bytes(raw.get("size_vram"))))
     return rows
+
+
+def _bytes(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
