@@ -47,6 +47,10 @@ A stream of Ollama's own API may end without `done`.
 """
 
 
+BELOW = {"model": "NAME", "blobs": "DIGEST"}
+"""What stands below a path."""
+
+
 def page(table: Table) -> str:
     """The page about all paths."""
     titles = ("path", "methods", "what happens", *Situation)
@@ -70,7 +74,7 @@ def page(table: Table) -> str:
 
 
 def _path(endpoint: Endpoint) -> str:
-    return f"`{endpoint.path}{'…' if endpoint.prefix else ''}`"
+    return f"`{endpoint.path}{BELOW.get(endpoint.name, 'PATH') if endpoint.prefix else ''}`"
 
 
 def _methods(endpoint: Endpoint) -> str:

@@ -26,9 +26,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an action is about: one model, or, with `model` None, the gateway itself."""
+    """What an action is about: one model, or, with `model` None, the gateway itself.
+
+    `cloud`: using the model sends prompts to a third party, be it that its name says so or that a backend's entry does.
+    """
 
     model: ModelName | None = None
+    cloud: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model.source == "cloud":
+            object.__setattr__(self, "cloud", True)
 
     def __str__(self) -> str:
         return self.model.display if self.model else "the gateway"
@@ -39,8 +47,8 @@ class Identity:
     """A caller, as an `authenticate` plugin recognised it.
 
     `models` are the patterns that the built-in `model_access` matches on canonical names; a plugin with rules of its
-    own may leave them empty. `anonymous` marks a caller without credentials: it can never be an admin, and the gateway
-    checks `Host` and `Origin` of its requests.
+    own may leave them empty. `cloud` says whether models that run in Ollama's cloud are among them. `anonymous` marks a
+    caller without credentials: it can never be an admin, and the gateway checks `Host` and `Origin` of its requests.
     """
 
     name: str
@@ -49,6 +57,7 @@ class Identity:
     admin: bool = False
     anonymous: bool = False
     requests_per_minute: int | None = None
+    cloud: bool = False
 
     def __post_init__(self) -> None:
         if self.anonymous and self.admin:

@@ -210,6 +210,14 @@ class ModelEntry:
         )
 
     @property
+    def cloud(self) -> bool:
+        """Whether prompts for it leave the backend for a third party.
+
+        The name alone suffices: Ollama ≥ 0.17.6 sends every cloud name to ollama.com, whatever is stored under it.
+        """
+        return self.name.source == "cloud" or bool(self.raw.get("remote_host") or self.raw.get("remote_model"))
+
+    @property
     def modified(self) -> float:
         """`modified_at` in seconds since 1970, 0 when it is not known: for sorting across time zones."""
         return max(0.0, _seconds(self.modified_at) or 0.0)

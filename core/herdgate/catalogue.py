@@ -122,7 +122,7 @@ class _Index:
         stubs: dict[str, _Row] = {}
         for row in rows:
             entry = row[2]
-            (stubs if _is_stub(entry) else local)[entry.name.key] = row
+            (stubs if entry.cloud else local)[entry.name.key] = row
         return cls(local, stubs)
 
 
@@ -137,8 +137,3 @@ class _Source:
 
     def candidate(self, row: _Row) -> Candidate:
         return Candidate(self.backend, row[2], self.gone)
-
-
-def _is_stub(entry: ModelEntry) -> bool:
-    # The name alone suffices: Ollama ≥ 0.17.6 sends every cloud name to ollama.com, whatever is stored under it.
-    return entry.name.source == "cloud" or bool(entry.raw.get("remote_host") or entry.raw.get("remote_model"))

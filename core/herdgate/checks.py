@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Rejected, Resource
-from herdgate.backend import ModelEntry
+from herdgate.backend import Candidate, ModelEntry
 from herdgate.errors import Halt, error_reply, unauthorized
 from herdgate.exchange import Exchange
+from herdgate.names import ModelName
 from herdgate.origins import OriginRules
 from herdgate.points import HookPoints
 from herdgate.responder import Responder
@@ -65,11 +66,16 @@ async def allowed(points: HookPoints, identity: Identity, action: Action, resour
     return (await points.authorise(identity, action, (resource,)))[0]
 
 
+def resource(name: ModelName, holders: Sequence[Candidate]) -> Resource:
+    """What is asked about when a request names a model that these backends have, if any."""
+    return Resource(name, cloud=any(holder.model.cloud for holder in holders))
+
+
 async def visible(points: HookPoints, identity: Identity, entries: Sequence[ModelEntry]) -> list[ModelEntry]:
     """Those of the models that this caller may see: the same question, to the same plugins, as for one model."""
     if not entries:
         return []
-    verdicts = await points.authorise(identity, Action.SEE, [Resource(entry.name) for entry in entries])
+    verdicts = await points.authorise(identity, Action.SEE, [Resource(entry.name, entry.cloud) for entry in entries])
     return [entry for entry, verdict in zip(entries, verdicts, strict=True) if isinstance(verdict, Allow)]
 
 

@@ -54,6 +54,8 @@ class KeyRecord(BaseModel):
     revoked: float | None = None
     rpm: int | None = None
     """Requests per minute at most; None: no limit."""
+    cloud: bool = False
+    """Whether the patterns cover models that run in Ollama's cloud."""
 
     def live(self, now: float) -> bool:
         """Return whether the key is neither revoked nor expired."""
@@ -126,6 +128,7 @@ class KeyStore:
         admin: bool = False,
         expires_at: float | None = None,
         rpm: int | None = None,
+        cloud: bool = False,
     ) -> tuple[KeyRecord, SecretStr]:
         """Make a key; return its record, and the secret, which is kept nowhere.
 
@@ -141,6 +144,7 @@ class KeyStore:
             created=self._clock(),
             expires=expires_at,
             rpm=rpm,
+            cloud=cloud,
         )
         _check(record)
 

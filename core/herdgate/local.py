@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from herdgate import checks
-from herdgate.access import Action, Deny, Identity, Resource
+from herdgate.access import Action, Deny, Identity
 from herdgate.catalogue import Catalogue
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange
@@ -51,7 +51,7 @@ async def reply(exchange: Exchange, endpoint: Endpoint, identity: Identity, runt
         case "version":
             return _json({"version": _lowest(runtime.discovery.versions)})
         case "status":
-            cloud = any(backend.cloud for backend in runtime.discovery.backends)
+            cloud = identity.cloud and any(backend.cloud for backend in runtime.discovery.backends)
             return _json({"cloud": {"disabled": not cloud, "source": "none" if cloud else "config"}})
         case "model":
             return await _one_model(exchange, endpoint, identity, runtime)
@@ -86,11 +86,12 @@ async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity,
     except InvalidModelName as error:
         raise Halt(error_reply(exchange.family, 400, str(error), request_id=exchange.id)) from error
     catalogue = _catalogue(exchange, runtime)
-    verdict = await checks.allowed(runtime.points, identity, Action.SEE, Resource(name))
+    holders = catalogue.holders(name)
+    verdict = await checks.allowed(runtime.points, identity, Action.SEE, checks.resource(name, holders))
     found = next((entry for entry in catalogue.union() if entry.name.key == name.key), None)
     if isinstance(verdict, Deny):
         raise Denied(verdict.reason)
-    if found is None and catalogue.holders(name):
+    if found is None and holders:
         raise Halt(busy(exchange, BUSY))  # remembered, as routing remembers it: its backends have been away for long
     if found is None:
         raise Denied("no backend has this model")

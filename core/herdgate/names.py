@@ -116,7 +116,8 @@ class ModelPattern:
     defaults are filled in, so ``registry.ollama.ai/library/llama*`` is ``llama*``.
 
     A cloud model is matched with its suffix as part of the tag: ``m`` and ``m:8b`` do not match ``m:cloud`` and
-    ``m:8b-cloud``, but ``m:*``, ``m*`` and ``*`` do. Whether cloud models are reachable at all is decided elsewhere.
+    ``m:8b-cloud``, but ``m:*``, ``m*`` and ``*`` do. That a pattern matches is not enough:
+    the backend and the key must allow the cloud as well.
     """
 
     text: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from herdgate import checks
-from herdgate.access import Action, Deny, Identity, Resource
+from herdgate.access import Action, Deny, Identity
 from herdgate.answer import Answer, with_backend
 from herdgate.attempts import Attempts, Exhausted, Opened
 from herdgate.backend import Backend, Candidate
@@ -78,8 +78,8 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
         raise Halt(busy(exchange, NO_CATALOGUE))
     assert exchange.model is not None  # noqa: S101 - read_request has set it
     action = Action.MANAGE if exchange.unloads else endpoint.action or Action.USE
-    verdict = await checks.allowed(runtime.points, identity, action, Resource(exchange.model))
     holders = catalogue.holders(exchange.model)
+    verdict = await checks.allowed(runtime.points, identity, action, checks.resource(exchange.model, holders))
     if isinstance(verdict, Deny):
         raise Denied(verdict.reason)
     if not holders:

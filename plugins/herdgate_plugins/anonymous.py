@@ -15,9 +15,10 @@ class Anonymous:
     herdgate_api = 1
 
     class Settings(BaseModel):
-        """`models`: patterns of what callers without a key may use."""
+        """`models`: patterns of what callers without a key may use; `cloud`: also where it runs in Ollama's cloud."""
 
         models: tuple[str, ...] = ("*",)
+        cloud: bool = False
 
         @field_validator("models")
         @classmethod
@@ -27,7 +28,7 @@ class Anonymous:
             return patterns
 
     def __init__(self, settings: Settings) -> None:
-        self._identity = Identity("anonymous", models=settings.models, anonymous=True)
+        self._identity = Identity("anonymous", models=settings.models, anonymous=True, cloud=settings.cloud)
 
     @hookimpl
     def authenticate(self, credentials: Credentials) -> Identity | None:

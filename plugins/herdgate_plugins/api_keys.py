@@ -47,7 +47,7 @@ revoked.
 AWAY = "keys cannot be checked at the moment, please try again"
 _Answer = Identity | Rejected | Refusal | None
 
-OPEN = Identity("anonymous", models=("*",), anonymous=True)
+OPEN = Identity("anonymous", models=("*",), anonymous=True, cloud=True)
 
 
 class ApiKeys:
@@ -113,7 +113,7 @@ class ApiKeys:
             return None
         secret = credentials.key.get_secret_value()
         if self._admin_hash is not None and hmac.compare_digest(hash_secret(secret), self._admin_hash):
-            return Identity("admin", models=("*",), admin=True)
+            return Identity("admin", models=("*",), admin=True, cloud=True)
         found = self._index.look_up(secret, time.time())
         return self._look_again(secret) if found is Refused.UNKNOWN else self._answer(found)
 
@@ -181,4 +181,5 @@ def _identity(record: KeyRecord) -> Identity:
         models=record.models,
         admin=record.admin,
         requests_per_minute=record.rpm,
+        cloud=record.cloud,
     )

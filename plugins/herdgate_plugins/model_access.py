@@ -9,8 +9,8 @@ from herdgate import Action, Allow, Identity, ModelName, ModelPattern, Resource,
 
 
 class ModelAccess:
-    """Matches patterns on canonical names. Says nothing of managing models, so that this stays denied until a plugin
-    allows it.
+    """Matches patterns on canonical names; models in the cloud need the caller's `cloud` as well. Says nothing of
+    managing models, so that this stays denied until a plugin allows it.
     """
 
     herdgate_api = 1
@@ -22,7 +22,10 @@ class ModelAccess:
             return [Allow("an admin key") if identity.admin else None for _ in resources]
         if action is Action.MANAGE:
             return [None for _ in resources]
-        return [_matched(identity.models, resource.model) for resource in resources]
+        return [
+            None if resource.cloud and not identity.cloud else _matched(identity.models, resource.model)
+            for resource in resources
+        ]
 
 
 @lru_cache(maxsize=65_536)

@@ -252,7 +252,7 @@ async def test_a_record_of_the_first_version_is_read(state: State, keys: KeyStor
     """This text must stay readable for ever."""
     text = (
         '{"id":"k_0123456789ab","name":"alice","hash":"' + "0" * 64 + '","models":["llama3*"],"admin":false,'
-        '"created":1800000000.5,"expires":null,"revoked":null,"rpm":null}'
+        '"created":1800000000.5,"expires":null,"revoked":null,"rpm":null,"cloud":false}'
     )
     await state.put(SPACE, "k_0123456789ab", text.encode())
     record = await keys.find("alice")

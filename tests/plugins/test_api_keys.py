@@ -162,7 +162,7 @@ async def test_the_admin_key_of_the_environment_counts_as_a_key(state: Outage) -
     plugin = ApiKeys()
     async with running(plugin, state, "0.0.0.0", ADMIN_KEY):
         assert await who(plugin, None) is None
-        assert await who(plugin, ADMIN_KEY) == Identity("admin", models=("*",), admin=True)
+        assert await who(plugin, ADMIN_KEY) == Identity("admin", models=("*",), admin=True, cloud=True)
         assert await who(plugin, f"{ADMIN_KEY}x") == Rejected("the key is unknown")
 
 
@@ -359,7 +359,7 @@ async def test_the_admin_key_of_the_environment_needs_no_state(state: Outage, cl
     async with running(plugin, state, admin_key=ADMIN_KEY):
         state.away = True
         clock.now += 86_400
-        assert await who(plugin, ADMIN_KEY) == Identity("admin", models=("*",), admin=True)
+        assert await who(plugin, ADMIN_KEY) == Identity("admin", models=("*",), admin=True, cloud=True)
 
 
 async def test_nobody_can_say_that_a_key_is_unknown_when_the_copy_is_old(

@@ -1,6 +1,6 @@
 import pytest
 
-from herdgate import Action, Allow, Identity, ModelName, Resource
+from herdgate import Action, Allow, Identity, ModelName, ModelPattern, Resource
 from herdgate_plugins.model_access import ModelAccess
 
 
@@ -36,6 +36,18 @@ def test_a_pattern_decides_on_canonical_names(pattern: str, name: str, expected:
 def test_a_caller_without_patterns_is_allowed_nothing() -> None:
     assert not allowed((), "llama3")
     assert not allowed((), "llama3", admin=True)
+
+
+@pytest.mark.parametrize("name", ["gpt-oss:cloud", "gpt-oss:20b-cloud", "innocent"])
+@pytest.mark.parametrize("pattern", ["*", "gpt-oss:*", "gpt-oss:cloud", "innocent"])
+@pytest.mark.parametrize("action", [Action.USE, Action.SEE])
+def test_a_model_in_the_cloud_needs_more_than_a_pattern(name: str, pattern: str, action: Action) -> None:
+    resource = Resource(ModelName.parse(name), cloud=name == "innocent")
+    covered = ModelPattern.parse(pattern).matches(ModelName.parse(name))
+    for cloud in (False, True):
+        identity = Identity("alice", models=(pattern,), admin=True, cloud=cloud)
+        (verdict,) = ModelAccess().authorise(identity, action, [resource])
+        assert isinstance(verdict, Allow) == (cloud and covered)
 
 
 def test_it_says_nothing_of_managing_models_not_even_to_admins() -> None:

@@ -27,9 +27,9 @@ AT_ONCE = 1.0
 """Seconds: no answer that is made here takes nearly as long."""
 
 
-async def tags(gateway: RunningGateway) -> dict[str, dict[str, Any]]:
+async def tags(gateway: RunningGateway, **headers: str) -> dict[str, dict[str, Any]]:
     """The listing by name. Fails if a name is in it twice."""
-    entries = (await gateway.client.get("/api/tags")).json()["models"]
+    entries = (await gateway.client.get("/api/tags", headers=headers)).json()["models"]
     by_name = {entry["name"]: entry for entry in entries}
     assert len(by_name) == len(entries)
     return by_name
@@ -44,8 +44,8 @@ async def listed(gateway: RunningGateway, model: str, *, present: bool = True) -
     await until(as_wanted)
 
 
-async def chat(gateway: RunningGateway, model: str = MODEL) -> httpx.Response:
-    return await gateway.client.post(CHAT, json=ASK.body(model))
+async def chat(gateway: RunningGateway, model: str = MODEL, **headers: str) -> httpx.Response:
+    return await gateway.client.post(CHAT, json=ASK.body(model), headers=headers)
 
 
 async def polled_again(backend: SimulatedOllama, times: int = 2) -> None:
@@ -98,7 +98,7 @@ async def test_a_model_of_several_backends_is_listed_once_as_the_first_one_has_i
             )
 
 
-async def test_what_is_loaded_is_listed_once_too() -> None:
+async def test_what_is_loaded_is_listed_once_too(quick_keys: None) -> None:
     async with (
         SimulatedOllama(name="one", models=["shared", "one"]) as one,
         SimulatedOllama(name="two", models=["shared", "two"]) as two,
@@ -113,6 +113,12 @@ async def test_what_is_loaded_is_listed_once_too() -> None:
         async with httpx.AsyncClient(base_url=one.url) as direct:
             first_rows = {row["name"]: row for row in (await direct.get("/api/ps")).json()["models"]}
         assert rows[1] == first_rows["shared:latest"]
+        admin = await gateway.make_key("*", admin=True)
+        seen = (await gateway.client.get("/api/ps", headers=admin)).json()["models"]
+        size = rows[1]["size"]
+        sums = {"backends": ["one", "two"], "size": 2 * size, "size_vram": 2 * size}
+        assert seen[1] == {**rows[1], "herdgate": sums}
+        assert [row["herdgate"]["backends"] for row in seen] == [["two"], ["one", "two"], ["one"]]
 
 
 async def test_one_backend_that_hangs_keeps_no_list_of_loaded_models_back(
@@ -157,6 +163,27 @@ async def test_stubs_that_send_prompts_elsewhere_are_hidden_unless_the_operator_
             assert (await chat(gateway, "gpt-oss:20b-cloud")).status_code == 200
             assert (await chat(gateway, f"{MODEL}:cloud")).status_code == 403
             assert (await gateway.client.get("/api/status")).json()["cloud"]["disabled"] is False
+
+
+async def test_the_cloud_needs_the_backend_and_the_key(quick_keys: None) -> None:
+    """Neither alone is enough, and a caller without learns no more than of a model that nobody has."""
+    stub = SimModel("gpt-oss:20b-cloud", remote_host="https://ollama.com:443", remote_model="gpt-oss:20b")
+    disguised = SimModel("innocent", remote_host="https://ollama.com:443", remote_model="gpt-oss:120b")
+    names = ["gpt-oss:20b-cloud", "GPT-OSS:20b:cloud", "innocent"]
+    async with (
+        SimulatedOllama(name="one", models=[MODEL, stub, disguised], cloud=True) as backend,
+        running_gateway({"name": "one", "base_url": backend.url, "cloud": True}) as gateway,
+    ):
+        for cloud, status in ((False, 403), (True, 200)):
+            key = await gateway.make_key("*", name=f"key {cloud}", cloud=cloud)
+            for name in names:
+                assert (await chat(gateway, name, **key)).status_code == status
+                assert (await gateway.client.get(f"/v1/models/{name}", headers=key)).status_code == status
+                shown = await gateway.client.post("/api/show", json={"model": name}, headers=key)
+                assert shown.status_code == status
+            assert ("innocent:latest" in await tags(gateway, **key)) == cloud
+            told = (await gateway.client.get("/api/status", headers=key)).json()["cloud"]
+            assert told["disabled"] == (not cloud)
 
 
 # backends come and go

@@ -44,6 +44,7 @@ class _Wanted(TypedDict):
     models: str
     admin: bool
     rpm: int | None
+    cloud: bool
     expires: int | None
 
 
@@ -54,6 +55,9 @@ class _Wanted(TypedDict):
 )
 @click.option("--admin", is_flag=True, help="It may also see the gateway's own pages and which backend answered.")
 @click.option("--rpm", type=int, metavar="N", help="Requests per minute at most.")
+@click.option(
+    "--cloud", is_flag=True, help="It may also use models that run in Ollama's cloud, through backends that allow it."
+)
 @click.option("--expires", metavar="TIME", callback=_seconds, help="For how long it is valid: 30s, 15m, 12h or 30d.")
 @config_option
 @json_option
@@ -77,7 +81,12 @@ async def _create(settings: Settings, wanted: _Wanted) -> tuple[KeyRecord, str, 
     until = None if wanted["expires"] is None else time.time() + wanted["expires"]
     async with _store(settings) as (store, place):
         record, secret = await store.create(
-            wanted["name"], patterns, admin=wanted["admin"], expires_at=until, rpm=wanted["rpm"]
+            wanted["name"],
+            patterns,
+            admin=wanted["admin"],
+            expires_at=until,
+            rpm=wanted["rpm"],
+            cloud=wanted["cloud"],
         )
         return record, secret.get_secret_value(), place
 
@@ -172,6 +181,7 @@ def _limits(record: KeyRecord) -> dict[str, object]:
         "admin": record.admin,
         "expires": _when(record.expires),
         "rpm": record.rpm,
+        "cloud": record.cloud,
     }
 
 
@@ -187,11 +197,11 @@ def _when(seconds: float | None) -> str | None:
 
 
 def _show(records: list[KeyRecord]) -> None:
-    rows = table("ID", "NAME", "STATUS", "MODELS", "ADMIN", "RPM>", "CREATED", "EXPIRES")
+    rows = table("ID", "NAME", "STATUS", "MODELS", "ADMIN", "CLOUD", "RPM>", "CREATED", "EXPIRES")
     for record in records:
         status = _status(record)
         rows.add_row(
-            *cells(record.id, record.name, status, record.models, record.admin, record.rpm),
+            *cells(record.id, record.name, status, record.models, record.admin, record.cloud, record.rpm),
             *cells(_when(record.created), _when(record.expires)),
             style="" if status == "live" else "dim",
         )

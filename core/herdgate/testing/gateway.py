@@ -34,10 +34,10 @@ class RunningGateway:
         return self.gateway.url
 
     async def make_key(
-        self, *models: str, name: str = "someone", admin: bool = False, rpm: int | None = None
+        self, *models: str, name: str = "someone", admin: bool = False, rpm: int | None = None, cloud: bool = False
     ) -> dict[str, str]:
         """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
-        _, secret = await self.keys.create(name, models, admin=admin, rpm=rpm)
+        _, secret = await self.keys.create(name, models, admin=admin, rpm=rpm, cloud=cloud)
         headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
         if not self._needs_keys:
             await until(self._asks_for_keys)

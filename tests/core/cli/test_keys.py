@@ -24,12 +24,12 @@ def records(aside: Loop, place: Path) -> list[KeyRecord]:
 
 
 def test_a_key_is_printed_once(aside: Loop, place: Path) -> None:
-    made = json_of("keys", "create", "--name", "alice", "--models", "llama3.2, qwen3:*", "--rpm", "60")
+    made = json_of("keys", "create", "--name", "alice", "--models", "llama3.2, qwen3:*", "--rpm", "60", "--cloud")
 
-    assert list(made) == ["id", "name", "key", "models", "admin", "expires", "rpm"]
+    assert list(made) == ["id", "name", "key", "models", "admin", "expires", "rpm", "cloud"]
     assert made["key"].startswith("hg_")
     assert made["models"] == ["llama3.2", "qwen3:*"]
-    assert (made["admin"], made["expires"], made["rpm"]) == (False, None, 60)
+    assert (made["admin"], made["expires"], made["rpm"], made["cloud"]) == (False, None, 60, True)
     (record,) = records(aside, place)
     assert record.hash == hash_secret(made["key"])
     for shown in (
