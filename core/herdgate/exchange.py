@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -165,7 +165,7 @@ class Exchange:
     )
 
     def __init__(
-        self, identifier: str, *, method: str, path: str, client: str, headers: Iterable[tuple[str, str]] = ()
+        self, identifier: str, *, method: str, path: str, client: str, headers: Mapping[str, str] | None = None
     ) -> None:
         self.id = identifier
         self.method = method
@@ -182,12 +182,16 @@ class Exchange:
         self.unloads = False
         self.attempts: list[Attempt] = []
         self.notes: dict[str, Any] = {}
-        self._headers = headers
+        self._headers: Mapping[str, str] = headers or {}
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The request's headers by lower-case name, without those that carry credentials."""
-        return {lowered: value for name, value in self._headers if (lowered := name.lower()) not in CREDENTIAL_HEADERS}
+        return {
+            lowered: value
+            for name, value in self._headers.items()
+            if (lowered := name.lower()) not in CREDENTIAL_HEADERS
+        }
 
     def advance(self, stage: Stage) -> None:
         """Note that the request has come further."""

@@ -16,7 +16,9 @@ class BodyTooLarge(Exception):  # noqa: N818 - an answer to the caller
 class Responder(Protocol):
     """The caller's side of one exchange. A caller that leaves cancels the task that waits here."""
 
-    credentials: Credentials
+    @property
+    def credentials(self) -> Credentials:
+        """What the caller brought to prove who it is."""
 
     @property
     def query(self) -> str:

@@ -21,7 +21,8 @@ from herdgate.discovery import Discovery
 from herdgate.faults import PluginFault
 from herdgate.fleet import LiveFleet
 from herdgate.front.app import create_app
-from herdgate.front.protocol import GatewayProtocol
+from herdgate.front.connection import GatewayConnection
+from herdgate.front.door import Door
 from herdgate.keys import hash_secret
 from herdgate.leaks import Leaks
 from herdgate.origins import OriginRules
@@ -92,6 +93,8 @@ class Gateway:
         self._listener = listener
         self._scope = AsyncExitStack()
         self._server: Any = None
+        self._watching = Tasks()
+        self._door: Door
         self.runtime: Runtime
 
     async def __aenter__(self) -> Self:
@@ -116,7 +119,12 @@ class Gateway:
     def unsent_bytes(self) -> int:
         """What has been written to callers and waits in this process for them to read it."""
         connections = self._server.connections if self._server is not None else ()
-        return sum(each.transport.get_write_buffer_size() for each in connections if each.transport is not None)
+        return sum(each.transport.get_write_buffer_size() for each in connections)
+
+    @property
+    def connections(self) -> int:
+        """How many callers are connected."""
+        return len(self._server.connections) if self._server is not None else 0
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, give requests in flight `grace` seconds, break the rest, take everything down."""
@@ -137,14 +145,13 @@ class Gateway:
             for connection in list(server.connections):
                 # Idle ones are closed now, the others when their request has ended.
                 connection.close_if_idle()
-                if connection.http is not None:
-                    connection.http.keep_alive = False
+                connection.keep_alive = False
             if not server.connections or loop.time() >= until:
                 break
             await asyncio.sleep(0.02)
-        broken = [connection._task for connection in server.connections if connection._task is not None]
         for connection in list(server.connections):
             connection.abort()
+        broken = list(self._door.running)
         for task in broken:
             task.cancel()
         if broken:
@@ -161,7 +168,7 @@ class Gateway:
         app = app_for(settings, points, state)
         discovery = Discovery(points, Snapshot(state), connect, settings.discovery.interval)
         fleet = LiveFleet(discovery)
-        tasks, watching = Tasks(), Tasks()
+        tasks, watching = Tasks(), self._watching
         scope.push_async_callback(tasks.close, STOP_GRACE)
         scope.push_async_callback(watching.close)
         watching.spawn(watch.run(), "state watch")
@@ -184,15 +191,21 @@ class Gateway:
         if self._listener is None:
             self._listener = listen(self.settings.server.host, self.settings.server.port)
         scope.callback(self._listener.close)
-        sanic = create_app(f"herdgate-{os.getpid()}-{next(_names)}", self.runtime)
+        self._door = Door(self.runtime)
+        sanic = create_app(f"herdgate-{os.getpid()}-{next(_names)}", self._door)
         scope.callback(Sanic.unregister_app, sanic)
         server: Any = await sanic.create_server(
-            sock=self._listener, protocol=GatewayProtocol, return_asyncio_server=True, backlog=BACKLOG, access_log=False
+            sock=self._listener,
+            protocol=GatewayConnection,
+            return_asyncio_server=True,
+            backlog=BACKLOG,
+            access_log=False,
         )
         await server.startup()
         await server.before_start()
         await server.start_serving()
         await server.after_start()
+        self._watching.spawn(self._door.watch(server.connections), "silent callers")
         self._server = server
 
 

@@ -11,8 +11,7 @@ from herdgate.catalogue import GONE_AFTER
 from herdgate.exchange import Outcome
 from herdgate.exhausted import conclude
 from herdgate.failure import Failure, GiveUp, Kind, Phase, TryNext, default_verdict
-from herdgate.front.app import BODIES_AT_ONCE
-from herdgate.front.responder import SILENCE
+from herdgate.front.door import BODIES_AT_ONCE, Patience
 from herdgate.logwriter import LIMIT
 from herdgate.opening import EVENT_LIMIT, HOLD_LIMIT
 from herdgate.state import CALL_LIMIT
@@ -141,7 +140,7 @@ def test_every_outcome_is_explained() -> None:
         ("docs/operating.md", f"up to {HOLD_LIMIT / MIB:g} MiB, so it fails over"),
         ("docs/operating.md", f"bounded by {LIMIT / MIB:g} MiB"),
         ("docs/operating.md", f"served for {TRUSTED:g} seconds"),
-        ("docs/operating.md", f"silent for {SILENCE:g} s while sending"),
+        ("docs/operating.md", f"silent for {Patience().body:g} s while sending"),
         ("docs/operating.md", {8: "exceed eight times `max_body`"}[BODIES_AT_ONCE]),
         ("docs/operating.md", {5: "Five that die in a row"}[GIVE_UP_AFTER]),
         ("docs/writing-plugins.md", f"up to {CALL_LIMIT} seconds per call"),

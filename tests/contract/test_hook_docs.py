@@ -179,7 +179,7 @@ def sample_arguments(client: httpx.AsyncClient, state: State) -> dict[str, objec
     """An argument of each name that a hook offers."""
     settings = BackendSettings(name="gpu1", base_url="http://gpu1:11434", tags=("single",))
     backend, model = settings.view(), ModelEntry.from_tags({"name": "llama3"})
-    exchange = Exchange("r1", method="POST", path="/api/chat", client="127.0.0.1", headers=[("x-shout", "1")])
+    exchange = Exchange("r1", method="POST", path="/api/chat", client="127.0.0.1", headers={"x-shout": "1"})
     exchange.identity = Identity("intern-1", models=("*",))
     failure = Failure(Kind.BROKEN, Phase.SENT, "reset")
     attempt = Attempt(2, Candidate(backend, model), failure=failure)

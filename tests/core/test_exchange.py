@@ -8,7 +8,7 @@ from herdgate.failure import Failure, Kind, Phase
 from herdgate.surface import Family
 
 
-def exchange(path: str = "/api/chat", headers: tuple[tuple[str, str], ...] = ()) -> Exchange:
+def exchange(path: str = "/api/chat", headers: dict[str, str] | None = None) -> Exchange:
     return Exchange("r1", method="POST", path=path, client="127.0.0.1", headers=headers)
 
 
@@ -83,7 +83,7 @@ def test_it_is_committed_from_the_first_byte_on() -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "x-api-key", "COOKIE", "Proxy-Authorization"])
 def test_plugins_see_no_credentials(name: str) -> None:
-    request = exchange(headers=((name, "hg_secret"), ("User-Agent", "curl")))
+    request = exchange(headers={name: "hg_secret", "User-Agent": "curl"})
     assert request.headers == {"user-agent": "curl"}
     assert "hg_secret" not in repr(request)
 

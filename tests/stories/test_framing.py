@@ -11,6 +11,7 @@ from tests.stories.conftest import CHAT
 from tests.stories.doors import BODY, CHUNKED, forwarded, message_of
 from tests.stories.raw import connected, request
 
+from herdgate.front.door import Patience
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -45,9 +46,7 @@ async def test_too_many_headers_are_refused(gateway: RunningGateway, size: int) 
 async def test_a_caller_that_falls_silent_gets_a_408(
     first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("herdgate.front.app.HEAD_SILENCE", 0.2)
-    monkeypatch.setattr("herdgate.front.responder.SILENCE", 0.2)
-    monkeypatch.setattr("herdgate.front.responder.LINGER", 60.0)
+    monkeypatch.setattr("herdgate.front.door.Patience", lambda: Patience(head=0.2, body=0.2, linger=60.0))
     async with running_gateway(first) as gateway, connected(gateway) as connection:
         connection.send(sent)
         reply = await connection.reply()
@@ -56,12 +55,11 @@ async def test_a_caller_that_falls_silent_gets_a_408(
     assert forwarded(first) == []
 
 
-@pytest.mark.xfail(reason="every byte begins the time anew", strict=True)
 async def test_a_head_that_trickles_in_is_cut_off_as_well(
     first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another byte from time to time must not hold a connection for ever."""
-    monkeypatch.setattr("herdgate.front.app.HEAD_SILENCE", 0.2)
+    monkeypatch.setattr("herdgate.front.door.Patience", lambda: Patience(head=0.2))
     async with running_gateway(first) as gateway, connected(gateway) as connection:
         connection.send(b"GET /api/tags HTTP/1.1\r\nX: ")
         reply = asyncio.create_task(connection.reply())
@@ -76,11 +74,11 @@ async def test_a_head_that_trickles_in_is_cut_off_as_well(
 async def test_a_caller_that_leaves_while_it_sends_leaves_nothing_behind(
     gateway: RunningGateway, first: SimulatedOllama, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
-    before = len(asyncio.all_tasks())
+    before, connections = len(asyncio.all_tasks()), gateway.gateway.connections
     async with connected(gateway) as connection:
         connection.send(sent)
         await connection.writer.drain()
-        await until(lambda: len(asyncio.all_tasks()) > before)
-    await until(lambda: len(asyncio.all_tasks()) <= before)
+        await until(lambda: gateway.gateway.connections > connections)
+    await until(lambda: len(asyncio.all_tasks()) <= before and gateway.gateway.connections == connections)
     assert forwarded(first) == []
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -17,6 +17,7 @@ from tests.stories.framing.case import SECOND, SECRET, Case
 from tests.stories.framing.corpus import CASES
 from tests.stories.raw import Connection, Raw, connected
 
+from herdgate.front.door import Patience
 from herdgate.testing.gateway import RunningGateway, running_gateway
 from herdgate.testing.simulated import Received, SimulatedOllama
 
@@ -35,7 +36,7 @@ async def backend() -> AsyncIterator[SimulatedOllama]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(backend: SimulatedOllama) -> AsyncIterator[RunningGateway]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("herdgate.front.responder.LINGER", 0.05)
+        patch.setattr("herdgate.front.door.Patience", lambda: Patience(linger=0.05))
         async with running_gateway(backend) as running:
             yield running
 

@@ -157,12 +157,10 @@ async def test_a_caller_that_asks_before_it_sends_is_told_to_go_on(
 async def test_a_caller_that_asks_before_it_sends_is_refused_without_sending(
     gateway: RunningGateway,
     first: SimulatedOllama,
-    monkeypatch: pytest.MonkeyPatch,
     path: str,
     length: int,
     status: int,
 ) -> None:
-    monkeypatch.setattr("herdgate.front.responder.LINGER", 0.1)
     async with connected(gateway) as connection:
         reply = await waits_for_leave(connection, path, length)
         # closed: nobody could tell whether what comes next is the body or another request

@@ -1,0 +1,291 @@
+"""One connection of a caller: cuts what arrives into requests and answers them one after the other.
+
+Sanic starts this protocol, keeps count of its connections and runs its event loop. HTTP is read here and not by Sanic,
+which takes heads and chunks for good that another reader would understand differently, and needs more time for a
+request than all the rest of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from herdgate.front.head import MAX_HEAD, Refused, RequestHead, read_head
+from herdgate.front.incoming import Incoming
+
+if TYPE_CHECKING:
+    from herdgate.front.door import Door
+
+log = logging.getLogger("herdgate.requests")
+
+AHEAD = 64 * 1024
+"""Bytes that are taken before anybody wants them: of a body, or of requests sent ahead of the replies."""
+LINGER = 1.0
+"""Seconds for which a caller whose request was not read to its end may go on sending, so that it can read the reply."""
+_WRITE_HIGH, _WRITE_LOW = 64 * 1024, 16 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+_NEVER = float("inf")
+
+
+class GatewayConnection(asyncio.Protocol):
+    """Reads requests, runs a task for each, and writes what that task gives it.
+
+    `due` is when the caller will have been silent for too long, on the loop's clock: the door looks after it.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_begun",
+        "_body",
+        "_connections",
+        "_lingering",
+        "_on_full",
+        "_on_ready",
+        "_reading",
+        "_writable",
+        "door",
+        "due",
+        "full",
+        "keep_alive",
+        "loop",
+        "peer",
+        "task",
+        "transport",
+    )
+
+    def __init__(
+        self, *, loop: asyncio.AbstractEventLoop, app: Any, connections: set[GatewayConnection], **_: object
+    ) -> None:
+        self.door: Door = app.ctx.door
+        self.loop = loop
+        self.transport: asyncio.Transport
+        self.peer = ""
+        self.task: asyncio.Task[None] | None = None
+        self.due = _NEVER
+        self.keep_alive = True
+        self.full = False
+        """Whether the caller does not read what was written."""
+        self._connections = connections
+        self._ahead = b""
+        self._begun = False
+        """Whether a part of a head is there, and its time running."""
+        self._body: Incoming | None = None
+        self._reading = True
+        self._lingering = False
+        self._writable: asyncio.Future[None] | None = None
+        self._on_full: Callable[[], None] | None = None
+        self._on_ready: Callable[[], None] | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller is there."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_WRITE_HIGH, low=_WRITE_LOW)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self._connections.add(self)
+        self.due = self.loop.time() + self.door.patience.idle
+
+    def data_received(self, data: bytes) -> None:
+        """Give each byte to what it is a part of: a body, or the head of this or a later request."""
+        body = self._body
+        if body is not None:
+            data = self._more_of(body, data)
+            if not data:
+                return
+        self._ahead = self._ahead + data if self._ahead else data
+        if self.task is None:
+            self._next()
+        elif len(self._ahead) > AHEAD:
+            self._pause()
+
+    def eof_received(self) -> None:
+        """A caller that has done with sending has left, as for Ollama."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The caller has left: whatever was done for it ends."""
+        self._connections.discard(self)
+        self.due = _NEVER
+        self._ahead = b""
+        if self.task is not None:
+            self.task.cancel()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The caller does not read, or not fast enough."""
+        self.full = True
+        if self._on_full is not None:
+            self._on_full()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.full = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._on_ready is not None:
+            self._on_ready()
+
+    # reading
+
+    def _more_of(self, body: Incoming, data: bytes) -> bytes:
+        """Feed the body; what lies behind it comes back."""
+        surplus = body.feed(data)
+        if body.complete:
+            self._body = None
+            if self._lingering:
+                self.transport.close()
+                return b""
+            self.due = _NEVER if self.task is not None else self.loop.time() + self.door.patience.idle
+        elif body.awaited:
+            self.due = self.loop.time() + self.door.patience.body
+        elif body.kept > AHEAD:
+            self._pause()
+        return surplus
+
+    def _next(self) -> None:
+        """Begin with the next request, if its head is there."""
+        data = self._ahead
+        end = data.find(_END_OF_HEAD, 0, MAX_HEAD)
+        if end < 0:
+            if len(data) >= MAX_HEAD:
+                self._refuse(Refused(431, "request headers too large"))
+            elif not self._begun:
+                self._begun = True
+                self.due = self.loop.time() + self.door.patience.head
+            return
+        self._ahead = b""
+        self._begun = False
+        self.due = _NEVER
+        begin = 2 if end and data.startswith(b"\r\n") else 0  # one empty line may be left of the request before
+        try:
+            head = read_head(data[begin : end + 2].decode("utf-8", "surrogateescape"))
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        self.keep_alive = head.keep_alive
+        body = None
+        surplus = data[end + 4 :]
+        if head.length != 0:
+            body = Incoming(head.length)
+            surplus = body.feed(surplus)
+            if not body.complete:
+                self._body = body
+        self._ahead = surplus
+        self._serve(head, body)
+
+    def _serve(self, head: RequestHead, body: Incoming | None) -> None:
+        self.task = task = self.loop.create_task(self.door.answer(self, head, body))
+        self.door.running.add(task)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        """The request has ended; on to the next one, or the end of the connection."""
+        self.task = None
+        self.door.running.discard(task)
+        self.watch_flow(None, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a fault of the gateway itself", exc_info=error)
+            self.transport.abort()
+        if self.transport.is_closing():
+            return
+        self.resume()
+        if self._body is not None:
+            self._body.discard()
+        if not self.keep_alive:
+            self._close_gently()
+        else:
+            self.due = self.loop.time() + self.door.patience.idle
+            if self._ahead and self._body is None:
+                self._next()
+
+    def _close_gently(self) -> None:
+        """Close at once if the caller has sent all of its request; else a reset could take the reply from it."""
+        if self._body is None:
+            self.transport.close()
+        else:
+            self._lingering = True
+            self.transport.write_eof()
+            self.due = self.loop.time() + self.door.patience.linger
+
+    def _refuse(self, refused: Refused) -> None:
+        self.keep_alive = False
+        self.transport.write(self.door.refusal(refused))
+        self._ahead = b""
+        self._body = Incoming(None)  # whatever is still to come belongs to nothing
+        self._body.fail(refused)
+        self._close_gently()
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take what the caller sends; while this is not done it could leave without being seen to."""
+        if not self._reading and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()
+
+    def expect_body(self) -> None:
+        """More of the body is wanted: the caller may not be silent for too long now."""
+        if self._body is not None:
+            self.due = self.loop.time() + self.door.patience.body
+            self.resume()
+
+    def stop_expecting(self) -> None:
+        """Nobody waits for the caller."""
+        self.due = _NEVER
+
+    def overdue(self) -> None:
+        """The caller was silent for too long."""
+        if self.task is not None:
+            self.due = _NEVER
+            if self._body is not None:
+                self._body.fail(TimeoutError())
+        elif self._ahead and not self._lingering:
+            self.due = self.loop.time() + self.door.patience.linger
+            self._refuse(Refused(408, "request was not sent in time"))
+        else:
+            self.transport.abort()
+
+    # writing
+
+    def write(self, data: bytes) -> None:
+        """Send this at once, however much is still unsent; nothing once the caller has left."""
+        self.transport.write(data)
+
+    async def room(self) -> None:
+        """Wait until the caller has read most of what was written."""
+        if self.full and not self.transport.is_closing():
+            self._writable = self.loop.create_future()
+            try:
+                await self._writable
+            finally:
+                self._writable = None
+
+    def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
+        """Be told when the caller does not read what was written, and when it does again; None ends that."""
+        self._on_full, self._on_ready = on_full, on_ready
+        if on_full is not None and self.full:
+            on_full()
+
+    # stopping
+
+    def close_if_idle(self) -> bool:
+        """Close the connection if no request is on it; Sanic's name for it."""
+        if self.task is None and not self._lingering:
+            self.transport.close()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close once what was written has gone out."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abort()

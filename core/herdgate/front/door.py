@@ -1,0 +1,100 @@
+"""What all connections of one gateway share: how a request is answered, and how long a caller may be silent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from herdgate.bodybudget import BodyBudget
+from herdgate.errors import error_reply
+from herdgate.exchange import Exchange
+from herdgate.front import wire
+from herdgate.front.address import client_address
+from herdgate.front.connection import LINGER, GatewayConnection
+from herdgate.front.head import Refused, RequestHead
+from herdgate.front.incoming import Incoming
+from herdgate.front.responder import ConnectionResponder
+from herdgate.pipeline import serve
+from herdgate.runtime import Runtime
+from herdgate.surface import family_of
+
+BODIES_AT_ONCE = 8
+"""How many request bodies of the largest size allowed are held at the same time; smaller ones accordingly more."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at who is overdue."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a caller may be silent: between requests, in the middle of a head (all of it), in the middle of a
+    body (each pause), and in a body that nobody reads any more.
+    """
+
+    idle: float = 75.0
+    head: float = 60.0
+    body: float = 60.0
+    linger: float = LINGER
+
+
+class Door:
+    """Answers the requests of all connections of a gateway."""
+
+    def __init__(self, runtime: Runtime, patience: Patience | None = None) -> None:
+        self.runtime = runtime
+        self.patience = patience or Patience()
+        self.running: set[asyncio.Task[None]] = set()
+        """The requests that are being answered, those whose callers have left included."""
+        self._bodies = BodyBudget(BODIES_AT_ONCE * runtime.settings.server.max_body)
+
+    async def answer(self, connection: GatewayConnection, head: RequestHead, body: Incoming | None) -> None:
+        """One request, from its head to the end of its reply."""
+        runtime, headers = self.runtime, head.headers
+        trusted = runtime.settings.server.trusted_proxies
+        client = connection.peer
+        if trusted and "x-forwarded-for" in headers:
+            client = client_address(client, [headers["x-forwarded-for"]], trusted)
+        exchange = Exchange(
+            request_id(headers.get("x-request-id")),
+            method=head.method,
+            path=head.path,
+            client=client,
+            headers=headers,
+        )
+        cors = runtime.origins.cors(host=headers.get("host"), origin=headers["origin"]) if "origin" in headers else {}
+        responder = ConnectionResponder(connection, head, body, exchange, cors)
+        try:
+            await serve(exchange, responder, runtime)
+        finally:
+            responder.release()
+
+    @property
+    def bodies(self) -> BodyBudget:
+        """What the bodies of all requests may take together."""
+        return self._bodies
+
+    def refusal(self, refused: Refused) -> bytes:
+        """The reply to what is no request that could be answered: in the dialect of its path, never HTML or empty."""
+        identity = request_id(None)
+        family = family_of(refused.path)
+        reply = error_reply(family, refused.status, str(refused), request_id=identity)
+        headers = {**reply.headers, "content-length": str(len(reply.body)), "x-request-id": identity}
+        return wire.head(reply.status, headers, keep_alive=False) + reply.body
+
+    async def watch(self, connections: Iterable[GatewayConnection]) -> None:
+        """Look after the silent ones, for ever. One look at all of them costs less than a timer for each."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now = loop.time()
+            for connection in [each for each in connections if each.due <= now]:
+                connection.overdue()
+
+
+def request_id(given: str | None) -> str:
+    """The caller's own id if it is harmless, else a new one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)

@@ -1,0 +1,121 @@
+"""The head of a request: read in one way, or refused before anything is decided about it.
+
+Whatever two readers could cut differently is refused: behind a proxy that reads it otherwise, one caller could put
+words into another's mouth. Pure. Rules of RFC 9112, sections 3 to 6, without what it allows for the sake of old senders
+(folded lines, bare line feeds, white space before a colon).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_HEAD = 16 * 1024
+"""Bytes in a request's head."""
+MAX_FIELDS = 100
+
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_AUTHORITY = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+_LINE = re.compile(rf"({_NAME}) (/[!-~]*|\*|https?://{_AUTHORITY}(?:[/?][!-~]*)?) HTTP/1\.([01])\r\n")
+_FIELD = re.compile(rf"^({_NAME}):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_ALONE = ("host", "content-length", "transfer-encoding", "authorization", "x-api-key")
+"""What means nothing, or two things, when it is given twice."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer to the caller
+    """This connection cannot go on: what was sent is not a request that can be answered otherwise.
+
+    `path` is what could be read of the request's address; it decides the dialect of the reply.
+    """
+
+    def __init__(self, status: int, message: str, path: str = "/") -> None:
+        super().__init__(message)
+        self.status = status
+        self.path = path
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """One well-formed head. `headers` are by lower-case name; of several with one name it has them all, joined.
+
+    `length` is that of the body in bytes, None if the body comes in chunks.
+    """
+
+    method: str
+    target: str
+    modern: bool
+    """HTTP/1.1, not 1.0."""
+    headers: Mapping[str, str] = field(repr=False)
+    length: int | None = 0
+    keep_alive: bool = True
+    waits: bool = False
+    """Whether the caller waits for `100 Continue` before it sends the body."""
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+
+def read_head(text: str) -> RequestHead:
+    """Read a head, the line end of its last line included, the empty line behind it not. Raises Refused."""
+    line = _LINE.match(text)
+    if line is None:
+        raise Refused(400, "malformed request line or header", _presumed_path(text))
+    method, target, minor = line.groups()
+    found = _FIELD.findall(text, line.end())
+    if len(found) != text.count("\n", line.end()):
+        raise Refused(400, "malformed request line or header", target)
+    if len(found) > MAX_FIELDS:
+        raise Refused(431, "request headers too large", target)
+    headers = {name.lower(): value.strip(" \t") for name, value in found}
+    if len(headers) != len(found):
+        headers = _joined(found, target)
+    head = RequestHead(method, target, minor == "1", headers)
+    if "host" not in headers and head.modern:
+        raise Refused(400, "a request has exactly one Host header", target)
+    if "content-length" in headers or "transfer-encoding" in headers:
+        head.length = _length(head)
+        if "expect" in headers:
+            head.waits = _waits(head)
+    if "connection" in headers or not head.modern:
+        options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+        head.keep_alive = "close" not in options and (head.modern or "keep-alive" in options)
+    return head
+
+
+def _joined(found: list[tuple[str, str]], target: str) -> dict[str, str]:
+    """Several headers of one name are a list in parts (RFC 9110, section 5.3), unless there can be only one."""
+    headers: dict[str, str] = {}
+    for name, value in ((name.lower(), value.strip(" \t")) for name, value in found):
+        if name not in headers:
+            headers[name] = value
+        elif name in _ALONE:
+            raise Refused(400, f"a request has exactly one {name.title()} header", target)
+        else:
+            headers[name] += f", {value}"
+    return headers
+
+
+def _length(head: RequestHead) -> int | None:
+    coding, length = head.headers.get("transfer-encoding"), head.headers.get("content-length")
+    if coding is None:
+        if length is None or not _LENGTH.fullmatch(length):
+            raise Refused(400, "malformed Content-Length or Transfer-Encoding", head.target)
+        return int(length)
+    if length is not None or coding.lower() != "chunked" or not head.modern:
+        raise Refused(400, "malformed Content-Length or Transfer-Encoding", head.target)
+    return None
+
+
+def _waits(head: RequestHead) -> bool:
+    if head.headers["expect"].lower() != "100-continue":
+        raise Refused(417, "expectation cannot be met", head.target)
+    return head.modern and head.length != 0
+
+
+def _presumed_path(text: str) -> str:
+    words = text.split(" ", 2)
+    return words[1] if len(words) > 1 and words[1].startswith("/") else "/"
