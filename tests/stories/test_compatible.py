@@ -330,7 +330,7 @@ async def test_a_body_that_explodes_is_refused(first: SimulatedOllama) -> None:
 async def test_the_memory_of_all_bodies_together_has_a_limit_when_they_are_compressed_too(
     first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("herdgate.front.app.BODIES_AT_ONCE", 1)
+    monkeypatch.setattr("herdgate.front.door.BODIES_AT_ONCE", 1)
     body = padded(1500)
     async with running_gateway(first, toml="[server]\nmax_body = 1600\n") as gateway, connected(gateway) as connection:
         reply = await connection.ask("POST", OPENAI_CHAT, compress(body), {"Content-Encoding": "zstd"})

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 MAX_HEAD = 16 * 1024
 """Bytes in a request's head."""
-MAX_FIELDS = 100
+MAX_FIELDS = 128
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTHORITY = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
 _LINE = re.compile(rf"({_NAME}) (/[!-~]*|\*|https?://{_AUTHORITY}(?:[/?][!-~]*)?) HTTP/1\.([01])\r\n")
 _FIELD = re.compile(rf"^({_NAME}):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_HOST = re.compile(rf"(?:{_AUTHORITY})?")
 _ALONE = ("host", "content-length", "transfer-encoding", "authorization", "x-api-key")
 """What means nothing, or two things, when it is given twice."""
 
@@ -74,8 +75,11 @@ def read_head(text: str) -> RequestHead:
     if len(headers) != len(found):
         headers = _joined(found, target)
     head = RequestHead(method, target, minor == "1", headers)
-    if "host" not in headers and head.modern:
+    host = headers.get("host")
+    if host is None and head.modern:
         raise Refused(400, "a request has exactly one Host header", target)
+    if host is not None and not _HOST.fullmatch(host):
+        raise Refused(400, "malformed Host header", target)
     if "content-length" in headers or "transfer-encoding" in headers:
         head.length = _length(head)
         if "expect" in headers:

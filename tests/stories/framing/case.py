@@ -77,12 +77,6 @@ UNKNOWN_VERSION = expect({400, 505})
 LEFT = expect({400, 408}, silent=True)
 """The caller leaves before the end of its request."""
 
-LENIENT_CHUNKS = "Sanic reads chunks leniently"
-EMPTY_LINE = "Sanic takes an empty line before a request for a request"
-ONE_CASE = "Sanic knows the coding in small letters only"
-ANY_VERSION = "the version is not looked at"
-ANY_HOST = "a Host is not looked at, or only to protect a gateway without keys"
-
 
 @dataclass(frozen=True)
 class Case:

@@ -6,7 +6,6 @@ from tests.stories.doors import BODY
 from tests.stories.framing.case import (
     ANSWERED,
     CHUNKS,
-    EMPTY_LINE,
     HIDDEN,
     HOST,
     LEFT,
@@ -148,7 +147,7 @@ CONNECTIONS: Table = {
     "a pipeline with a fault": Case(get() + get(b"X : a") + get(), expect(200, 400)),
     "a pipeline with an end": Case(get() + get(b"Connection: close") + get(), expect(200, 200)),
     "a pipeline with an empty line": Case(  # [2.2]
-        post(LENGTH) + b"\r\n" + get(), expect(200, 200, reach=1, then=OK, must=True), EMPTY_LINE
+        post(LENGTH) + b"\r\n" + get(), expect(200, 200, reach=1, then=OK, must=True)
     ),
     "a pipeline of HEADs": Case(_by(b"HEAD") * 3, expect(200, 200, 200, then=OK, must=True), bodiless=True),
 }
