@@ -22,7 +22,6 @@ from herdgate.testing.simulated import SimulatedOllama
         ("GET", "/v1/files", 404, None),
         ("POST", "/v1/images/generations", 404, None),
         ("GET", "/v1/models/", 404, None),
-        ("POST", "/v1/messages/count_tokens", 404, None),
         ("POST", "/api/chat/", 404, None),
         ("POST", "//api/chat", 404, None),
         ("POST", "/api/../api/chat", 404, None),
