@@ -36,12 +36,12 @@ class Plugin:
         return bool(getattr(self.instance, "advisory", False))
 
 
-def load_plugins(entries: Sequence[PluginEntry]) -> tuple[Plugin, ...]:
-    """Load what the operator listed, in that order.
+def load_plugins(entries: Sequence[PluginEntry], sources: Sources | None = None) -> tuple[Plugin, ...]:
+    """Load what the operator listed, in that order. `sources` may know more places than what is installed.
 
     Raises ConfigError with every problem of every entry.
     """
-    sources = Sources()
+    sources = sources or Sources()
     plugins: list[Plugin] = []
     problems: list[Problem] = []
     for entry in entries:

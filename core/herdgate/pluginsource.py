@@ -59,7 +59,7 @@ class Sources:
         cls = getattr(module, attribute, None)
         if not inspect.isclass(cls):
             raise Unusable(f"{location} has no class {attribute}{_classes_of(module)}")
-        return Found(_snake(attribute), cls, location)
+        return Found(name_of_class(attribute), cls, location)
 
     def _installed(self, use: str) -> Found:
         points = self._points.get(use, [])
@@ -131,5 +131,6 @@ def _classes_of(module: Any) -> str:
     return f"; it has {', '.join(names)}" if names else ""
 
 
-def _snake(name: str) -> str:
+def name_of_class(name: str) -> str:
+    """What a plugin is called that is named by its class: the class in snake_case."""
     return "".join(f"_{char.lower()}" if char.isupper() and index else char.lower() for index, char in enumerate(name))

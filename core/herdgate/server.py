@@ -27,7 +27,7 @@ from herdgate.keys import hash_secret
 from herdgate.leaks import Leaks
 from herdgate.origins import OriginRules
 from herdgate.plugincode import PluginCode
-from herdgate.plugins import load_plugins
+from herdgate.plugins import Plugin, load_plugins
 from herdgate.points import HookPoints
 from herdgate.quarantineboard import Board
 from herdgate.routetable import RouteTable
@@ -161,7 +161,7 @@ class Gateway:
 
     async def _start(self, scope: AsyncExitStack) -> None:
         settings = self.settings
-        plugins = load_plugins(settings.plugins)
+        plugins = self._load()
         points = HookPoints(plugins)
         state = await _opened_state(settings, scope)
         watch = StateWatch(state)
@@ -186,6 +186,9 @@ class Gateway:
         self.runtime = Runtime(settings, points, discovery, state, watch, origins, tasks)
         self.runtime.routes = RouteTable.build(points.routes(app, fleet), points.ledger)
         await self._serve(scope)
+
+    def _load(self) -> tuple[Plugin, ...]:
+        return load_plugins(self.settings.plugins)
 
     async def _serve(self, scope: AsyncExitStack) -> None:
         if self._listener is None:

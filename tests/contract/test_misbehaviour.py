@@ -17,7 +17,7 @@ from herdgate.testing.faults import Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
-BLOCKS = "self.on = False\nimport time\ntime.sleep(0.4)\nreturn None"
+BLOCKS = "self.on = False\nimport time\ntime.sleep(0.25)\nreturn None"
 LEAKS = "self.on = False\nself.leaked = asyncio.ensure_future(self.never())\nreturn None"
 FOREVER = """
     async def never(self):

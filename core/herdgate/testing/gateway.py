@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from herdgate.config import load
+from herdgate.config import Settings, load
 from herdgate.keys import KeyStore
 from herdgate.server import Gateway
 from herdgate.testing.simulated import SimulatedOllama
@@ -76,21 +76,44 @@ async def running_gateway(
     with tempfile.TemporaryDirectory() as temporary:
         place = directory or Path(temporary)
         (place / "plugins.toml").write_text(toml, "utf-8")
-        environ = {
-            "OLLAMA_BACKENDS": json.dumps(_settings(backends)),
-            "HERDGATE_PORT": "0",
-            "HERDGATE_STATE": f"sqlite://{place}/state.db",
-            "HERDGATE_DISCOVERY_INTERVAL": "0.2",
-            **(env or {}),
-        }
-        async with (
-            Gateway(load({}, environ, place)) as gateway,
-            # Plain HTTP: nobody needs the certificates of the world, which take longer to read than a gateway to start.
-            httpx.AsyncClient(base_url=gateway.url, timeout=30.0, trust_env=False, verify=False) as client,  # noqa: S501
-        ):
-            async with asyncio.timeout(READY_WITHIN):
-                await gateway.runtime.discovery.first_round_over.wait()
+        async with serving(Gateway(settings_for(backends, env or {}, place))) as (gateway, client):
             yield RunningGateway(gateway, client)
+
+
+def settings_for(
+    backends: Sequence[SimulatedOllama | Mapping[str, object]], env: Mapping[str, str], place: Path
+) -> Settings:
+    """The settings of a gateway in front of these backends, with its state and its plugins.toml in this directory."""
+    environ = {
+        "OLLAMA_BACKENDS": json.dumps(_settings(backends)),
+        "HERDGATE_PORT": "0",
+        "HERDGATE_STATE": f"sqlite://{place}/state.db",
+        "HERDGATE_DISCOVERY_INTERVAL": "0.2",
+        **env,
+    }
+    return load({}, environ, place)
+
+
+@asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
+    """Start a gateway, wait for the end of its first discovery round, and connect a client with it."""
+    async with (
+        gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30.0, trust_env=False, transport=Real(verify=False)) as client,
+    ):
+        async with asyncio.timeout(READY_WITHIN):
+            await gateway.runtime.discovery.first_round_over.wait()
+        yield gateway, client
+
+
+class Real(httpx.AsyncHTTPTransport):
+    """A transport that stays real where a test has all others replaced, as pytest-httpx does.
+
+    `verify=False` for plain HTTP: nobody needs the certificates of the world, which take longer to read than a gateway
+    to start.
+    """
+
+    handle_async_request = httpx.AsyncHTTPTransport.handle_async_request
 
 
 def _settings(backends: Sequence[SimulatedOllama | Mapping[str, object]]) -> list[Mapping[str, object]]:
