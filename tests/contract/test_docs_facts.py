@@ -56,6 +56,7 @@ def test_what_is_said_of_a_status_is_decided(code: int) -> None:
 UNSPOKEN = {
     "no connection": Failure(Kind.UNREACHABLE, Phase.CONNECT, ""),
     "the connection broke": Failure(Kind.BROKEN, Phase.SENT, ""),
+    "it died while": Failure(Kind.DEAD, Phase.SENT, ""),
     "a success with an empty body": Failure(Kind.MALFORMED, Phase.OPENING, ""),
     "a success whose first event is an error": Failure(Kind.ERROR_EVENT, Phase.OPENING, ""),
     "it is full": Failure(Kind.SKIPPED, Phase.CONNECT, ""),

@@ -187,6 +187,15 @@ REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, obje
             return GiveUp("one is enough")
         """,
     ),
+    "health": (
+        who_answers,
+        "first",
+        "second",
+        """
+        def select_candidates(self, candidates):
+            return [candidate for candidate in candidates if candidate.backend.name != "first"]
+        """,
+    ),
     "capacity": (
         who_answers,
         "first",

@@ -20,6 +20,7 @@ BUILTIN = [
     "generic_403",
     "opening_check",
     "priority_failover",
+    "health",
     "capacity",
     "access_log",
 ]

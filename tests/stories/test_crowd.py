@@ -129,6 +129,13 @@ async def settled(accounts: Any, tasks_before: int, *names: str) -> None:
     await until(lambda: gateway_tasks() <= tasks_before)
 
 
+async def goes_to_the_first(gateway: RunningGateway, accounts: Any) -> bool:
+    """Whether one more request, which is then struck off the accounts, is answered by the first backend."""
+    heard = await ask(gateway, "scout", EVERY_WAY[0])
+    await until(lambda: bool(accounts.ended.pop("scout", 0)))
+    return "first." in heard.words
+
+
 async def test_no_caller_is_lost_when_the_first_backend_dies_in_the_middle(
     first: SimulatedOllama, second: SimulatedOllama, tmp_path: Path
 ) -> None:
@@ -163,6 +170,7 @@ async def test_no_caller_is_lost_when_the_first_backend_dies_in_the_middle(
         first.clear_script()
         first.behaviour.pace = 0.0
         await first.start()
+        await until(lambda: goes_to_the_first(gateway, accounts))  # it was passed over while it was dead
         heard = await asyncio.gather(*crowd(gateway, "later"))
         assert all("first." in each.words for each in heard)  # each slot is free again
         await settled(accounts, before, "caller", "later")
