@@ -12,7 +12,7 @@ import pytest
 
 from herdgate.testing.faults import ErrorEvent, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway
-from herdgate.testing.simulated import SimulatedOllama
+from herdgate.testing.simulated import SimModel, SimulatedOllama
 
 ROOT = Path(__file__).parents[2]
 BUILT_IN = [entry["use"] for entry in tomllib.loads((ROOT / "plugins.toml").read_text())["plugin"]]
@@ -95,6 +95,14 @@ async def after_a_503(scene: Scene) -> object:
     return await scene.answered_by()
 
 
+async def embeddings_of_another_version(scene: Scene) -> object:
+    scene.second.models.add(SimModel("llama3.2", digest="b" * 64))
+    scene.first.models.add("new")  # polled later than the other one
+    await scene.gateway.knows("new:latest")
+    scene.first.script("/api/embed", Status(503))
+    return (await scene.gateway.client.post("/api/embed", json={"model": "llama3.2", "input": "hi"})).status_code
+
+
 async def how_many_have_ended(scene: Scene) -> object:
     await scene.chat()
     await scene.chat()
@@ -175,6 +183,15 @@ REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, obje
         "200 out of memory",
         """
         def inspect_opening(self):
+            return None
+        """,
+    ),
+    "digest_guard": (
+        embeddings_of_another_version,
+        503,
+        200,
+        """
+        def select_candidates(self, candidates):
             return None
         """,
     ),

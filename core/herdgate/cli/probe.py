@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import click
 from rich.text import Text
 
+from herdgate.cli.digests import differing
 from herdgate.cli.discover import Asked, configured
 from herdgate.cli.options import config_option, json_option, settings_of, timeout_option
 from herdgate.cli.output import cells, clean, console, count, print_json, print_table, table
 from herdgate.config import Settings
 from herdgate.loop import run
+
+_SHOWN = 12
+"""How much of a digest is shown, as `ollama list` does."""
 
 
 @click.command(name="probe")
@@ -23,12 +27,13 @@ def command(ctx: click.Context, config: str | None, timeout: float, as_json: boo
     """Ask each backend with exactly the headers that routing would send.
 
     Exit code 1 if any backend failed. One that is loading a model cannot say which models are loaded: that is "busy",
-    no failure.
+    no failure. Nor is it one that backends hold different models under one name, which is marked.
     """
     probed = run(_probe(settings_of(config), timeout))
     if as_json:
         good = all(backend.problem is None for backend in probed)
-        print_json({"ok": good, "backends": [_as_json(backend) for backend in probed]})
+        versions = [{"model": model, "digests": dict(digests)} for model, digests in differing(probed).items()]
+        print_json({"ok": good, "backends": [_as_json(backend) for backend in probed], "differing": versions})
     else:
         _show(probed)
     ctx.exit(1 if any(backend.problem for backend in probed) else 0)
@@ -71,6 +76,9 @@ def _show(probed: Sequence[Asked]) -> None:
     for backend in failed:
         assert backend.problem is not None  # noqa: S101 - that is how they were chosen
         out.print(Text(f"{backend.settings.name}: {clean(backend.problem.text)}", style="red"))
+    for model, digests in differing(probed).items():
+        held = ", ".join(f"{backend} {digest[:_SHOWN]}" for backend, digest in digests.items())
+        out.print(Text(clean(f"{model}: the backends hold different models under this name: {held}"), style="yellow"))
     if failed:
         out.print(f"{len(failed)} of {count(len(probed), 'backend')} failed")
 

@@ -9,6 +9,7 @@ import trustme
 from click.testing import CliRunner
 
 from herdgate.cli import main
+from herdgate.testing.simulated import SimModel
 
 from .conftest import Loop, Simulate, Use, json_of, proxyctl
 
@@ -157,6 +158,29 @@ def test_loaded_models_are_named(simulate: Simulate, use: Use, aside: Loop) -> N
 
     aside.run(load())
     assert probed()[0]["loaded"] == ["qwen3:8b"]
+
+
+def test_models_that_differ_under_one_name_are_marked(simulate: Simulate, use: Use) -> None:
+    new, unknown = SimModel("llama3.2", digest="b" * 64), SimModel("qwen3:8b", digest="c" * 64)
+    one, two, three = simulate("one", "llama3.2", "qwen3:8b"), simulate("two", new), simulate("three", "LLAMA3.2")
+    use(one, two, three)
+    old = SimModel("llama3.2").digest
+
+    answer = json_of("probe", "--timeout", "1")
+
+    assert answer["ok"] is True
+    assert answer["differing"] == [
+        {"model": "llama3.2:latest", "digests": {"one": old, "two": new.digest, "three": old}}
+    ]
+    said = proxyctl("probe").stdout
+    assert f"llama3.2:latest: the backends hold different models under this name: one {old[:12]}, two bbbbbbbbbbbb" in (
+        " ".join(said.split())
+    )
+    assert "qwen3" not in said
+
+    two.models.add("llama3.2", unknown)
+    one.models.remove("qwen3:8b")
+    assert json_of("probe", "--timeout", "1")["differing"] == []
 
 
 def page(body: bytes, status: bytes = b"200 OK", extra: bytes = b"") -> bytes:
