@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -24,6 +24,10 @@ class App:
 
     `backends` are the configured ones, `plugins` the names of what is loaded, in order. `admin_key_hash` is the
     SHA-256 (hex) of the admin key that the environment gives, so that no plugin needs the key itself.
+
+    `memory` lives as long as the process. A reload makes a new instance of each plugin, while requests in flight keep
+    the old one; what both must share, such as counters, or what must not be forgotten goes in there, under a key that
+    begins with the plugin's name.
     """
 
     version: str
@@ -32,6 +36,7 @@ class App:
     plugins: tuple[str, ...]
     state: State
     admin_key_hash: str | None = field(default=None, repr=False)
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def loopback(self) -> bool:

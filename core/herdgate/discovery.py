@@ -42,6 +42,12 @@ class _Watched:
     polled_at: float = float("-inf")
     task: asyncio.Task[None] | None = None
     version: str | None = None
+    listed: ModelList | None = None
+    """The last list, as it was before plugins shaped it."""
+
+
+Known = Mapping[tuple[str, str], Remembered]
+"""What is known of backends by name and base URL."""
 
 
 class Discovery:
@@ -66,14 +72,19 @@ class Discovery:
         self._watched: dict[str, _Watched] = {}
         self._order: tuple[Backend, ...] = ()
         self._lists: dict[str, ModelList] = {}
+        self._inherited: Known = {}
         self._tasks = Tasks()
         self.catalogue = Catalogue.build((), {}, time.time())
         self.first_round_over = asyncio.Event()
 
-    async def start(self, sources: Sequence[tuple[str, BackendSource]]) -> None:
-        """Read the sources and the snapshot of the last run, and begin to poll. Raises what a source raises."""
+    async def start(self, sources: Sequence[tuple[str, BackendSource]], known: Known | None = None) -> None:
+        """Read the sources and the snapshot of the last run, and begin to poll. `known` is what the discovery that this
+        one replaces has learned. Raises what a source or `connect` raises.
+        """
         self._sources = list(sources)
+        self._inherited = known or {}
         await self._adopt(await self._listed(strict=True))
+        self._inherited = {}
         self._rebuild()
         self._tasks.spawn(self._follow_sources(), "backend sources")
         self._tasks.spawn(self._end_first_round(), "first discovery round")
@@ -99,6 +110,17 @@ class Discovery:
     def backends(self) -> tuple[Backend, ...]:
         """All backends in configured order."""
         return self._order
+
+    @property
+    def known(self) -> Known:
+        """What the backends listed, for a discovery that takes over from this one."""
+        return {
+            (watched.upstream.settings.name, watched.upstream.settings.base_url): Remembered(
+                watched.listed, watched.version
+            )
+            for watched in self._watched.values()
+            if watched.listed is not None
+        }
 
     @property
     def versions(self) -> list[str]:
@@ -147,7 +169,8 @@ class Discovery:
         for settings in added:
             watched = _Watched(self._connect(settings))
             self._watched[settings.name] = watched
-            if (known := remembered.get(settings.name)) is not None:
+            inherited = self._inherited.get((settings.name, settings.base_url))
+            if (known := inherited or remembered.get(settings.name)) is not None:
                 watched.version = known.version
                 self._take(watched.upstream.backend, known.listed)
             watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {settings.name}")
@@ -235,6 +258,8 @@ class Discovery:
         last = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
         listed = last
         if isinstance(found, ModelList):
+            if (watched := self._watched.get(backend.name)) is not None:
+                watched.listed = found
             try:
                 listed = replace(found, entries=tuple(self._points.shape_catalogue.sync(backend, found.entries)))
             except PluginFault as fault:

@@ -24,15 +24,17 @@ class Ledger:
     """What plugins of one process did wrong.
 
     `faults` are counted by plugin and hook. `blocked` holds the seconds for which each plugin kept the event loop from
-    going on; None is for code that is no plugin's. `quarantine` knows who is left out.
+    going on; None is for code that is no plugin's. `quarantine` knows who is left out. While `quiet` is set, only
+    debugging sees faults: whoever starts the plugins tells what went wrong in one message.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[tuple[str, str]] = Counter()
         self.blocked: defaultdict[str | None, float] = defaultdict(float)
         self.quarantine = Quarantine()
+        self.quiet = False
 
     def record(self, fault: PluginFault) -> None:
         """Count and log a fault, with the traceback that explains it."""
         self.faults[fault.plugin, fault.hook] += 1
-        log.error("%s", fault, exc_info=fault.__cause__)
+        log.log(logging.DEBUG if self.quiet else logging.ERROR, "%s", fault, exc_info=fault.__cause__)

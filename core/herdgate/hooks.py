@@ -142,10 +142,11 @@ class Hooks:
         )
     )
     def lifespan(self, app: App, fleet: Fleet) -> ContextManager | None:
-        """Set up what the plugin needs for as long as the gateway runs, and take it down again.
+        """Set up what the plugin needs for as long as its configuration counts, and take it down again.
 
-        When: once per worker process, before the first request and after the last. `fleet` is empty until the backends
-        are known, a moment later.
+        When: in each worker process, before the first request and after the last. A reload makes new instances, and for
+        a while both run; what they share is in `app.memory`. `fleet` is empty until the backends are known, a moment
+        later.
         Returns: a context manager, async or plain.
         None: nothing to set up.
 

@@ -54,6 +54,23 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
+def mask_too(settings: Settings) -> None:
+    """From now on mask the secrets of these settings as well as those from before."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonLines | TextLines):
+            handler.formatter.redact.learn(_secrets(settings))
+
+
+def set_level(settings: Settings) -> None:
+    """Log from the level that these settings name."""
+    level = settings.server.log_level.upper()
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in root.handlers:
+        if isinstance(handler.formatter, JsonLines | TextLines):
+            handler.setLevel(level)
+
+
 @contextmanager
 def faults_untold() -> Iterator[None]:
     """Keep faults of plugins out of the log, but for debugging: here each is reported as, or in, an answer."""
@@ -73,13 +90,18 @@ class Redactor:
     """Takes secrets out of texts."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets: list[str] = []
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask these as well."""
         spellings = {
             spelling
             for secret in secrets
             if len(secret) >= _SHORTEST_SECRET
             for spelling in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
         }
-        self._secrets = sorted(spellings, key=len, reverse=True)
+        self._secrets = sorted(spellings.union(self._secrets), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """The text with a mask in the place of each secret."""
@@ -96,7 +118,7 @@ class JsonLines(logging.Formatter):
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
-        self._redact = redact
+        self.redact = redact
         self._encoder = msgspec.json.Encoder(enc_hook=str)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -116,7 +138,7 @@ class JsonLines(logging.Formatter):
             line = self._encoder.encode(fields).decode()
         except UnicodeEncodeError:  # bytes that were no UTF-8, in a text that Python made of them all the same
             line = json.dumps(fields, default=str)
-        return self._redact(line)
+        return self.redact(line)
 
 
 class TextLines(logging.Formatter):
@@ -124,7 +146,7 @@ class TextLines(logging.Formatter):
 
     def __init__(self, redact: Redactor, *, colour: bool) -> None:
         super().__init__()
-        self._redact = redact
+        self.redact = redact
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
@@ -139,7 +161,7 @@ class TextLines(logging.Formatter):
         if record.exc_info:
             trace = self.formatException(record.exc_info)
             line = "\n".join([line, *(f"  {_escaped(part)}" for part in trace.splitlines())])
-        return self._redact(line)
+        return self.redact(line)
 
 
 def _extras(record: logging.LogRecord) -> Iterator[tuple[str, object]]:

@@ -14,7 +14,7 @@ from herdgate.exhausted import TIMED_OUT
 from herdgate.faults import PluginFault
 from herdgate.masking import Denied, masked
 from herdgate.responder import Responder
-from herdgate.runtime import Runtime
+from herdgate.runtime import Phase, Runtime
 from herdgate.scope import Scope
 from herdgate.surface import Treatment
 
@@ -23,6 +23,7 @@ log = logging.getLogger("herdgate.requests")
 PLUGIN_FAILED = "the gateway cannot decide about this request at the moment"
 INTERNAL = "internal error"
 OUT_OF_TIME = "the time allowed for this request is over"
+STOPPING = "the gateway is stopping, please try again"
 
 
 async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> None:
@@ -74,6 +75,8 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     if (reply := local.open_reply(exchange, responder, runtime)) is not None:
         await answer.give(reply)
         return
+    if runtime.process.phase is Phase.REFUSING:
+        raise Halt(routed.busy(exchange, STOPPING))
     exchange.identity = identity = await checks.authenticated(exchange, responder, points, runtime.origins)
     exchange.advance(Stage.AUTHENTICATED)
     endpoint = checks.routed_endpoint(exchange)

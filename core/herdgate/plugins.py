@@ -37,7 +37,8 @@ class Plugin:
 
 
 def load_plugins(entries: Sequence[PluginEntry], sources: Sources | None = None) -> tuple[Plugin, ...]:
-    """Load what the operator listed, in that order. `sources` may know more places than what is installed.
+    """Load what the operator listed, in that order. `sources` may know more places than what is installed, or have
+    imported it already.
 
     Raises ConfigError with every problem of every entry.
     """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -47,6 +49,14 @@ class Sources:
         for point in entry_points(group=GROUP):
             self._points.setdefault(point.name, []).append(point)
         self._files: dict[Path, ModuleType] = {}
+
+    def warm(self, uses: Iterable[str]) -> None:
+        """Import what these name, in whatever thread this is, so that `find` need not. What is wrong is for `find` to
+        say.
+        """
+        for use in uses:
+            with contextlib.suppress(Unusable):
+                self.find(use)
 
     def find(self, use: str) -> Found:
         """The class that `use` names. Raises Unusable."""
@@ -104,11 +114,15 @@ def _run(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise Unusable(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)  # there is one when the configuration is reloaded
     sys.modules[name] = module  # dataclasses and pydantic look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        del sys.modules[name]
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
         raise Unusable(_not_imported(str(path), error)) from error
     return module
 

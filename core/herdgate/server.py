@@ -1,10 +1,9 @@
-"""One gateway process from start to stop: state, plugins, discovery, listener, drain."""
+"""One gateway process from start to stop: state, listener, the runtime that serves, its replacement, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import socket
 from contextlib import AsyncExitStack
@@ -13,41 +12,25 @@ from typing import Any, Self
 
 from sanic import Sanic
 
-import herdgate
-from herdgate.app import App, CannotStart
-from herdgate.backend import BackendSettings
+from herdgate.app import CannotStart
+from herdgate.assembly import Assembled, assemble
 from herdgate.config import Settings
-from herdgate.discovery import Discovery
-from herdgate.faults import PluginFault
-from herdgate.fleet import LiveFleet
 from herdgate.front.app import create_app
 from herdgate.front.connection import GatewayConnection
 from herdgate.front.door import Door
-from herdgate.keys import hash_secret
-from herdgate.leaks import Leaks
-from herdgate.origins import OriginRules
-from herdgate.plugincode import PluginCode
 from herdgate.plugins import Plugin, load_plugins
-from herdgate.points import HookPoints
-from herdgate.quarantineboard import Board
-from herdgate.routetable import RouteTable
-from herdgate.runtime import Runtime
-from herdgate.scope import Scope
-from herdgate.snapshot import Snapshot
+from herdgate.pluginsource import Sources
+from herdgate.runtime import Phase, Process, Runtime
 from herdgate.state import State, StateUnavailable, open_state
 from herdgate.state.watch import StateWatch
 from herdgate.tasks import Tasks
-from herdgate.upstream.client import Upstream
-from herdgate.upstream.tls import tls_context
-from herdgate.upstream.transport import UpstreamTransport
-from herdgate.watchdog import Watchdog
-
-log = logging.getLogger("herdgate")
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel lowers it to its own limit."""
-STOP_GRACE = 1.0
-"""Seconds that background work, such as async `exchange_ended` hooks, may take to finish."""
+LOOK = 0.02
+"""Seconds between two looks at what is still in flight."""
+CLOSE_GRACE = 10.0
+"""Seconds that replaced runtimes may take to close when the gateway stops."""
 
 _names = itertools.count(1)
 
@@ -93,9 +76,18 @@ class Gateway:
         self._listener = listener
         self._scope = AsyncExitStack()
         self._server: Any = None
-        self._watching = Tasks()
         self._door: Door
-        self.runtime: Runtime
+        self._current: Assembled
+        self._replaced: set[Assembled] = set()
+        self._watching = Tasks()
+        self._retiring = Tasks()
+        self._ending = False
+        self._process: Process
+
+    @property
+    def runtime(self) -> Runtime:
+        """What serves the requests that come now."""
+        return self._current.runtime
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as scope:
@@ -126,21 +118,69 @@ class Gateway:
         """How many callers are connected."""
         return len(self._server.connections) if self._server is not None else 0
 
-    async def stop(self, grace: float) -> None:
-        """Stop accepting, give requests in flight `grace` seconds, break the rest, take everything down."""
+    # reloading
+
+    async def prepare(self, settings: Settings) -> Assembled:
+        """Make a runtime of other settings, its catalogue known, while requests go on with the present one.
+
+        The caller hands it to `take_over` or closes it. Raises one of `START_FAILURES`; then nothing has changed.
+        """
+        sources = Sources()
+        await asyncio.to_thread(sources.warm, [entry.use for entry in settings.plugins])  # requests go on meanwhile
+        prepared = await assemble(settings, self._load(settings, sources), self._process, self.runtime.discovery.known)
+        try:
+            await prepared.runtime.discovery.first_round_over.wait()  # every poll has a deadline
+        except BaseException:
+            await prepared.close()
+            raise
+        return prepared
+
+    def take_over(self, prepared: Assembled) -> None:
+        """Serve every further request with this runtime. The one before it lives until its last request has ended."""
+        before, self._current = self._current, prepared
+        prepared.succeed(before)
+        self._door.serve_with(prepared.runtime)
+        self.settings = prepared.runtime.settings
+        self._replaced.add(before)
+        self._retiring.spawn(self._retire(before), "retiring runtime")
+
+    async def _retire(self, replaced: Assembled) -> None:
+        while replaced.runtime.requests and not self._ending:  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(LOOK)
+        await replaced.close()
+        self._replaced.discard(replaced)
+
+    # stopping
+
+    async def stop(self, grace: float, delay: float = 0.0) -> None:
+        """Take requests for `delay` more seconds while `/readyz` says that it is over, refuse further ones, give those
+        in flight `grace` seconds, break the rest, take everything down.
+        """
         if self._server is None:
             return
         server, self._server = self._server, None
-        self.runtime.draining = True
-        server.server.close()
         try:
-            await self._drain(server, grace)
+            self._process.phase = Phase.LEAVING
+            await asyncio.sleep(delay)
+            self._process.phase = Phase.REFUSING
+            until = asyncio.get_running_loop().time() + grace
+            await self._last_requests(until)
+            server.server.close()
+            await self._drain(server, until)
         finally:
             await self._scope.aclose()
 
-    async def _drain(self, server: Any, grace: float) -> None:
+    async def _last_requests(self, until: float) -> None:
+        """Wait for those in flight. The listener stays open meanwhile, so that newcomers are told."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + grace
+        while loop.time() < until and self._requests():  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(LOOK)
+
+    def _requests(self) -> int:
+        return sum(each.runtime.requests for each in (self._current, *self._replaced))
+
+    async def _drain(self, server: Any, until: float) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             for connection in list(server.connections):
                 # Idle ones are closed now, the others when their request has ended.
@@ -148,7 +188,7 @@ class Gateway:
                 connection.keep_alive = False
             if not server.connections or loop.time() >= until:
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK)
         for connection in list(server.connections):
             connection.abort()
         broken = list(self._door.running)
@@ -160,35 +200,22 @@ class Gateway:
     # starting
 
     async def _start(self, scope: AsyncExitStack) -> None:
-        settings = self.settings
-        plugins = self._load()
-        points = HookPoints(plugins)
-        state = await _opened_state(settings, scope)
+        state = await _opened_state(self.settings, scope)
         watch = StateWatch(state)
-        app = app_for(settings, points, state)
-        discovery = Discovery(points, Snapshot(state), connect, settings.discovery.interval)
-        fleet = LiveFleet(discovery)
-        tasks, watching = Tasks(), self._watching
-        scope.push_async_callback(tasks.close, STOP_GRACE)
-        scope.push_async_callback(watching.close)
-        watching.spawn(watch.run(), "state watch")
-        board = Board(state)
-        points.ledger.quarantine.on_change = lambda left, out: tasks.spawn(board.post(left, out), "quarantine")
-        code = PluginCode(plugins)
-        scope.push_async_callback(Leaks(code).end)
-        scope.enter_context(Watchdog(code, points.ledger))
-        lifespans = Scope()
-        scope.push_async_callback(lifespans.close)
-        await points.lifespan.enter(lifespans, app, fleet)
-        scope.push_async_callback(discovery.close)
-        await discovery.start(points.backend_sources(app))
-        origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
-        self.runtime = Runtime(settings, points, discovery, state, watch, origins, tasks)
-        self.runtime.routes = RouteTable.build(points.routes(app, fleet), points.ledger)
+        scope.push_async_callback(self._watching.close)
+        self._watching.spawn(watch.run(), "state watch")
+        self._process = Process(state, watch)
+        self._current = await assemble(self.settings, self._load(self.settings, Sources()), self._process)
+        scope.push_async_callback(self._close_runtimes)
         await self._serve(scope)
 
-    def _load(self) -> tuple[Plugin, ...]:
-        return load_plugins(self.settings.plugins)
+    def _load(self, settings: Settings, sources: Sources) -> tuple[Plugin, ...]:
+        return load_plugins(settings.plugins, sources)
+
+    async def _close_runtimes(self) -> None:
+        self._ending = True
+        await self._retiring.close(CLOSE_GRACE)
+        await self._current.close()
 
     async def _serve(self, scope: AsyncExitStack) -> None:
         if self._listener is None:
@@ -212,19 +239,6 @@ class Gateway:
         self._server = server
 
 
-def connect(settings: BackendSettings) -> Upstream:
-    """The upstream of a backend, with a transport of its own."""
-    tls = None
-    if settings.base_url.startswith("https:"):
-        tls = tls_context(
-            verify=settings.verify,
-            ca_file=settings.ca_file,
-            client_cert=settings.client_cert,
-            client_key=settings.client_key,
-        )
-    return Upstream(settings, UpstreamTransport(tls=tls))
-
-
 async def _opened_state(settings: Settings, scope: AsyncExitStack) -> State:
     try:
         state = await open_state(settings.server.state.get_secret_value())
@@ -232,19 +246,3 @@ async def _opened_state(settings: Settings, scope: AsyncExitStack) -> State:
         raise CannotStart(f"the state cannot be opened: {error}") from error
     scope.push_async_callback(state.close)
     return state
-
-
-def app_for(settings: Settings, points: HookPoints, state: State) -> App:
-    """What plugins may know of a gateway with these settings."""
-    admin = settings.admin_key
-    return App(
-        version=herdgate.__version__,
-        host=settings.server.host,
-        backends=settings.backends,
-        plugins=tuple(plugin.name for plugin in points.plugins),
-        state=state,
-        admin_key_hash=None if admin is None else hash_secret(admin.get_secret_value()),
-    )
-
-
-__all__ = ["Gateway", "PluginFault", "app_for", "connect", "listen"]

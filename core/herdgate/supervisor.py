@@ -4,10 +4,11 @@ The workers are forked. The supervisor never runs an event loop and never starts
 safe; in return a worker starts in a fraction of the time that importing everything anew would take, and all of them
 share the memory of the code. What a worker needs to know comes with the fork; nothing is pickled.
 
-Each worker and the supervisor hold the two ends of a socket. The worker says on it that it serves, or why it cannot;
-the supervisor says that it is time to stop. If the supervisor is killed, its ends close, and each worker stops as if it
-had been told: no worker outlives it. Workers do not take a signal as an order to hurry, because a terminal and systemd
-send theirs to all processes at once, and the supervisor's order would count as the second one.
+Each worker and the supervisor hold the two ends of a socket (`link.py`). The worker says on it that it serves, or why
+it cannot; the supervisor says that it is time to stop, or to reload (`rollout.py`). If the supervisor is killed, its
+ends close, and each worker stops as if it had been told: no worker outlives it. Workers do not take a signal as an
+order to hurry, because a terminal and systemd send theirs to all processes at once, and the supervisor's order would
+count as the second one.
 
 The first worker must serve before the others are started, so that a configuration that cannot work fails once.
 """
@@ -21,17 +22,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn
 
 from herdgate.app import CannotStart
 from herdgate.config import Settings
+from herdgate.link import Word
 from herdgate.listeners import Listeners
-from herdgate.process import STOP_SIGNALS
-from herdgate.workerprocess import CANNOT_START, READY, STOP, STOP_NOW, serve_as_worker
+from herdgate.process import RELOAD_SIGNAL, STOP_SIGNALS
+from herdgate.rollout import Rollout, Worker
+from herdgate.workerprocess import serve_as_worker
 
 log = logging.getLogger("herdgate.workers")
 
@@ -49,28 +51,19 @@ OVERTIME = 10.0
 AT_ONCE = 2.0
 """The same after the order to stop at once."""
 
-_HANDLED = (*STOP_SIGNALS, signal.SIGCHLD)
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    slot: int
-    pid: int
-    link: socket.socket
-    started: float = field(default_factory=time.monotonic)
-    ready: bool = False
-    refusal: bytes = b""
-    """Why it cannot start, as far as it has been received."""
+_HANDLED = (*STOP_SIGNALS, RELOAD_SIGNAL, signal.SIGCHLD)
 
 
 class Supervisor:
-    """Keeps `settings.server.workers` processes serving until SIGTERM or SIGINT."""
+    """Keeps `settings.server.workers` processes serving until SIGTERM or SIGINT. SIGHUP has `read` called for other
+    settings.
+    """
 
-    def __init__(self, settings: Settings, listeners: Listeners) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, listeners: Listeners, read: Callable[[], Settings]) -> None:
+        self._rollout = Rollout(settings, read)
         self._listeners = listeners
         self._selector = selectors.DefaultSelector()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._proven = False
         self._clean = True
         self._early_deaths = 0
@@ -87,6 +80,7 @@ class Supervisor:
         with self._bell() as bell:
             while self._workers or not self._signals:
                 if not self._signals:
+                    self._rollout.step(self._workers.values())
                     self._fill()
                 for key, _ in self._selector.select(self._patience()):
                     if key.fileobj is bell:
@@ -128,15 +122,18 @@ class Supervisor:
             if number in STOP_SIGNALS:
                 self._signals.append(number)
                 self._stop(at_once=len(self._signals) > 1)
+            elif number == RELOAD_SIGNAL:
+                self._rollout.ask()
 
     def _stop(self, *, at_once: bool) -> None:
-        drain = self._settings.server.drain
-        self._kill_at = time.monotonic() + (AT_ONCE if at_once else drain + OVERTIME)
+        server = self._rollout.settings.server
+        orderly = server.stop_delay + server.drain + OVERTIME
+        self._kill_at = time.monotonic() + (AT_ONCE if at_once else orderly)
         if not at_once:
-            log.info("stopping %d workers: requests in flight have %g s to end", len(self._workers), drain)
-        self._listeners.close()  # the workers close theirs: from now on connections are refused
+            log.info("stopping %d workers", len(self._workers))
+        self._listeners.close()  # the workers close theirs when they end
         for worker in self._workers.values():
-            _tell(worker, STOP_NOW if at_once else STOP)
+            worker.tell(Word.STOP_NOW if at_once else Word.STOP)
 
     def _kill(self) -> None:
         for worker in self._workers.values():
@@ -149,14 +146,18 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Seconds until something is due by itself."""
         due = self._kill_at
-        if not self._signals and len(self._workers) < self._wanted():
-            due = min(due, self._not_before)
+        if not self._signals:
+            due = min(due, self._rollout.due)
+            if len(self._workers) < self._wanted() and not self._rollout.pending:
+                due = min(due, self._not_before)
         return None if due == float("inf") else max(0.0, due - time.monotonic())
 
     def _wanted(self) -> int:
-        return self._settings.server.workers if self._proven else 1
+        return self._rollout.settings.server.workers if self._proven else 1
 
     def _fill(self) -> None:
+        if self._rollout.pending:
+            return
         taken = {worker.slot for worker in self._workers.values()}
         for slot in range(self._wanted()):
             if slot not in taken and time.monotonic() >= self._not_before:
@@ -180,7 +181,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         theirs.close()
         ours.setblocking(False)
-        worker = self._workers[pid] = _Worker(slot, pid, ours)
+        worker = self._workers[pid] = Worker(slot, pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
     def _become_worker(self, slot: int, ours: socket.socket, theirs: socket.socket, *, announcing: bool) -> NoReturn:
@@ -192,7 +193,7 @@ class Supervisor:
             for link in (ours, *(worker.link for worker in self._workers.values())):
                 link.close()  # held here, they would hide from the others that the supervisor is gone
             listener = self._listeners.keep_only(slot)
-            code = serve_as_worker(self._settings, listener, theirs, announcing=announcing)
+            code = serve_as_worker(self._rollout.settings, listener, theirs, announcing=announcing)
         except BaseException:
             log.critical("worker %d failed", os.getpid(), exc_info=True)
         finally:
@@ -200,19 +201,26 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(code)
 
-    def _heard(self, worker: _Worker) -> None:
+    def _heard(self, worker: Worker) -> None:
         try:
             data = worker.link.recv(65536)
         except OSError:
             data = b""
         if not data:
             self._selector.unregister(worker.link)  # its end is near; the kernel tells when it has come
-        elif data == READY:
-            worker.ready = self._proven = True
-        else:
-            worker.refusal += data
+        for word, body in worker.inbox.feed(data):
+            text = body.decode("utf-8", "replace")
+            match word:
+                case Word.READY:
+                    worker.ready = self._proven = True
+                case Word.CANNOT_START:
+                    worker.refusal = text
+                case Word.PREPARED:
+                    self._rollout.prepared(worker)
+                case Word.REFUSED:
+                    self._rollout.refused(worker, text)
 
-    def _reap(self, worker: _Worker) -> None:
+    def _reap(self, worker: Worker) -> None:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if not pid:
             return
@@ -220,15 +228,16 @@ class Supervisor:
             self._heard(worker)
         worker.link.close()
         del self._workers[worker.pid]
+        self._rollout.gone(worker)
         code = os.waitstatus_to_exitcode(status)
         if self._signals:
             self._clean = self._clean and code == 0
         else:
             self._mourn(worker, code)
 
-    def _mourn(self, worker: _Worker, code: int) -> None:
+    def _mourn(self, worker: Worker, code: int) -> None:
         """Say what happened, and when the next worker may be started."""
-        refusal = worker.refusal.removeprefix(CANNOT_START).decode()
+        refusal = worker.refusal
         if refusal and not self._proven:
             raise CannotStart(refusal)
         served_long = worker.ready and time.monotonic() - worker.started >= STABLE
@@ -252,10 +261,3 @@ class Supervisor:
 
 def _noted(number: int, frame: FrameType | None) -> None:
     """Python writes a signal's number to the bell only if there is a handler."""
-
-
-def _tell(worker: _Worker, order: bytes) -> None:
-    try:
-        worker.link.send(order)
-    except OSError:
-        log.debug("worker %d has already ended", worker.pid)

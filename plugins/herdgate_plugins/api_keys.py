@@ -44,6 +44,7 @@ TRUSTED = 60.0
 revoked.
 """
 
+_PROTECTED = "api_keys.protected"
 AWAY = "keys cannot be checked at the moment, please try again"
 _Answer = Identity | Rejected | Refusal | None
 
@@ -70,8 +71,10 @@ class ApiKeys:
     async def lifespan(self, app: App) -> AsyncIterator[None]:
         """Read the keys, say in which mode the gateway runs, and keep the keys in step."""
         self._admin_hash = app.admin_key_hash
-        self._seen_a_key = self._admin_hash is not None
+        self._memory = app.memory
+        self._seen_a_key = self._admin_hash is not None or _PROTECTED in app.memory
         self._store = KeyStore(app.state)
+        self._remember()
         await self._sync()
         self._check_exposure(app)
         follower = asyncio.create_task(self._follow(), name="api keys")
@@ -158,6 +161,12 @@ class ApiKeys:
         # Asked for by itself: a record that cannot be read is a key that was made, too.
         self._seen_a_key = self._seen_a_key or await self._store.ever_made()
         self._index, self._version = KeyIndex(await self._store.list()), version
+        self._remember()
+
+    def _remember(self) -> None:
+        """Not even a reload opens a gateway that has seen a key."""
+        if self._seen_a_key:
+            self._memory[_PROTECTED] = True
 
     async def _follow(self) -> None:
         away = False

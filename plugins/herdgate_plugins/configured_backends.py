@@ -15,7 +15,7 @@ class _Fixed:
     backends: Sequence[BackendSettings]
 
     def list(self) -> Sequence[BackendSettings]:
-        """The same backends every time: the configuration does not change while the gateway runs."""
+        """The same backends every time: another configuration has another source."""
         return self.backends
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from herdgate.assembly import app_for, connect
 from herdgate.backend import BackendSettings, ModelEntry
 from herdgate.cli.diagnosis import Diagnosis, diagnose
 from herdgate.cli.nostate import state_or_stand_in
@@ -23,7 +24,6 @@ from herdgate.plugins import load_plugins
 from herdgate.points import HookPoints
 from herdgate.running import PS_DEADLINE
 from herdgate.scope import Scope
-from herdgate.server import app_for, connect
 from herdgate.snapshot import Snapshot
 from herdgate.sources import list_backends
 from herdgate.state import State

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import click
 
@@ -23,13 +24,15 @@ from herdgate.supervisor import Supervisor
 def command(ctx: click.Context, config: str | None, host: str | None, port: str | None, workers: str | None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
-    Requests in flight then have `drain` seconds to end; a second signal breaks them.
+    Requests are then taken for `stop_delay` more seconds, and those in flight have `drain` seconds to end; a second
+    signal breaks them. SIGHUP reads the configuration anew; if it has a mistake, the present one stays.
     """
-    settings = settings_of(config, host=host, port=port, workers=workers)
+    read = partial(settings_of, config, host=host, port=port, workers=workers)
+    settings = read()
     logs.configure(settings)
     for notice in settings.notices:
         logging.getLogger("herdgate").warning("%s", notice)
     server = settings.server
     if server.workers == 1:
-        ctx.exit(serve_alone(settings, listen(server.host, server.port)))
-    ctx.exit(Supervisor(settings, Listeners(server.host, server.port, server.workers)).run())
+        ctx.exit(serve_alone(settings, listen(server.host, server.port), read))
+    ctx.exit(Supervisor(settings, Listeners(server.host, server.port, server.workers), read).run())

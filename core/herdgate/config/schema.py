@@ -130,7 +130,17 @@ class ServerSettings(_Section):
         description="Web pages that may call, `*` matching any text. A list given here replaces the default, "
         "which is Ollama's own.",
     )
-    drain: DurationOrZero = Field(default=30.0, description="Time that requests in flight have to end when stopping.")
+    stop_delay: DurationOrZero = Field(
+        default=1.0,
+        description="Time for which requests are still taken after the order to stop, while `/readyz` already says "
+        "503, so that a load balancer can turn elsewhere.",
+    )
+    drain: DurationOrZero = Field(
+        default=30.0, description="Time that requests in flight then have to end; new ones get a 503."
+    )
+    reload_on_change: Switch = Field(
+        default=False, description="Reload when `plugins.toml`, `.env` or a plugin's file changes, as on SIGHUP."
+    )
     allowed_hosts: Annotated[
         tuple[Annotated[str, AfterValidator(_allowed_host)], ...],
         Accepted('a list of host names without port, such as ["gateway.example.com", "*.example.org"]'),

@@ -49,7 +49,13 @@ class Door:
         self.patience = patience or Patience()
         self.running: set[asyncio.Task[None]] = set()
         """The requests that are being answered, those whose callers have left included."""
-        self._bodies = BodyBudget(BODIES_AT_ONCE * runtime.settings.server.max_body)
+        self._bodies = BodyBudget(0)
+        self.serve_with(runtime)
+
+    def serve_with(self, runtime: Runtime) -> None:
+        """Answer the requests that come from now on with this runtime."""
+        self.runtime = runtime
+        self._bodies.limit = BODIES_AT_ONCE * runtime.settings.server.max_body
 
     async def answer(self, connection: GatewayConnection, head: RequestHead, body: Incoming | None) -> None:
         """One request, from its head to the end of its reply."""
@@ -66,10 +72,14 @@ class Door:
             headers=headers,
         )
         cors = runtime.origins.cors(host=headers.get("host"), origin=headers["origin"]) if "origin" in headers else {}
+        if runtime.draining:
+            connection.keep_alive = False  # whoever comes again is to come to another process
         responder = ConnectionResponder(connection, head, body, exchange, cors)
+        runtime.requests += 1
         try:
             await serve(exchange, responder, runtime)
         finally:
+            runtime.requests -= 1
             responder.release()
 
     @property

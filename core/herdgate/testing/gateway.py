@@ -22,9 +22,18 @@ READY_WITHIN = 10.0
 class RunningGateway:
     """A gateway under test: where it listens, its keys, and a client that talks to it."""
 
-    def __init__(self, gateway: Gateway, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: httpx.AsyncClient,
+        place: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """`place` and `env` are what its configuration was read from, see `settings_for`."""
         self.gateway = gateway
         self.client = client
+        self._place = place
+        self._env = env or {}
         self.keys = KeyStore(gateway.runtime.state)
         self._needs_keys = False
 
@@ -46,6 +55,14 @@ class RunningGateway:
 
     async def _asks_for_keys(self) -> bool:
         return (await self.client.get("/api/version")).status_code == httpx.codes.UNAUTHORIZED
+
+    async def reload(self, *backends: SimulatedOllama | Mapping[str, object], toml: str = "") -> None:
+        """Have it take over other backends and another `plugins.toml`, as SIGHUP does. Raises what is wrong with them;
+        then nothing has changed.
+        """
+        assert self._place is not None  # noqa: S101 - only what `running_gateway` started can be reloaded
+        (self._place / "plugins.toml").write_text(toml, "utf-8")
+        self.gateway.take_over(await self.gateway.prepare(settings_for(backends, self._env, self._place)))
 
     async def knows(self, model: str) -> None:
         """Wait until the catalogue lists this model (its display name, tag included)."""
@@ -77,7 +94,7 @@ async def running_gateway(
         place = directory or Path(temporary)
         (place / "plugins.toml").write_text(toml, "utf-8")
         async with serving(Gateway(settings_for(backends, env or {}, place))) as (gateway, client):
-            yield RunningGateway(gateway, client)
+            yield RunningGateway(gateway, client, place, env or {})
 
 
 def settings_for(

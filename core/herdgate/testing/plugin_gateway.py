@@ -137,5 +137,5 @@ class _Gateway(Gateway):
         self._sources = sources
         self._decisions = decisions
 
-    def _load(self) -> tuple[Plugin, ...]:
-        return tuple(map(self._decisions.recorded, load_plugins(self.settings.plugins, self._sources)))
+    def _load(self, settings: Settings, sources: Sources) -> tuple[Plugin, ...]:  # noqa: ARG002 - has its own
+        return tuple(map(self._decisions.recorded, load_plugins(settings.plugins, self._sources)))

@@ -171,6 +171,15 @@ def status(port: int, path: str, headers: Mapping[str, str] | None = None) -> in
         return reply.status
 
 
+def body(port: int, path: str) -> str:
+    """The body of a good reply."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=WITHIN)) as connection:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        assert reply.status == 200, reply.read()
+        return reply.read().decode()
+
+
 @dataclass
 class Program:
     """A running `proxyctl`."""
@@ -227,6 +236,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
     programs: list[Program] = []
 
     def start(*arguments: str) -> Program:
+        if not (tmp_path / "plugins.toml").exists():  # nobody is to wait for load balancers that are not there
+            (tmp_path / "plugins.toml").write_text("[server]\nstop_delay = 0\n")
         output = tmp_path / f"output-{len(programs)}"
         with output.open("wb") as file:
             command = [sys.executable, "-m", "herdgate.cli", *arguments]

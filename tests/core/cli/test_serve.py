@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Chat, Program, Run, Simulate, Use, json_of, status
+from .conftest import Chat, Program, Run, Simulate, Use, body, json_of, status
 
 LATE = """
 import asyncio
@@ -66,12 +66,25 @@ def test_a_signal_lets_a_request_in_flight_end(run: Run, simulate: Simulate, use
     chat = Chat(port)
 
     program.send(signal.SIGTERM)
-    program.until(lambda: "stopping" in program.said)
-    with pytest.raises(ConnectionRefusedError):
-        status(port, "/healthz")
+    program.until(lambda: status(port, "/readyz") == 503)
+    program.until(lambda: status(port, "/api/tags") == 503)
 
     assert chat.ends_well()
     assert program.end() == 0
+    with pytest.raises(ConnectionRefusedError):
+        status(port, "/healthz")
+
+
+def test_a_signal_leaves_time_to_turn_elsewhere(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2"))
+    (place / "plugins.toml").write_text('[server]\nstop_delay = "30s"\n')
+    program = serve(run)
+    port = program.until_ready()
+
+    program.send(signal.SIGTERM)
+    program.until(lambda: status(port, "/readyz") == 503)
+    assert Chat(port).ends_well()
+    assert program.stop() == 143
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -169,3 +182,65 @@ def test_a_plugin_that_fails_at_the_start(run: Run, place: Path) -> None:
 def test_a_plugin_that_does_not_exist(run: Run, place: Path) -> None:
     (place / "own.toml").write_text('[[plugin]]\nuse = "nobody"\n')
     assert 'own.toml:1: plugin "nobody"' in refused(serve(run, "--config", "own.toml"))
+
+
+# SIGHUP
+
+
+def reloaded(program: Program, times: int = 1) -> None:
+    program.until(lambda: program.said.count("reloaded: the new configuration") == times)
+
+
+def test_another_list_of_backends(run: Run, simulate: Simulate, place: Path) -> None:
+    one, two = simulate("one", "llama3.2"), simulate("two", "qwen3:8b")
+    file = place / "plugins.toml"
+    file.write_text(f'[[backend]]\nname = "one"\nbase_url = "{one.url}"\n')
+    program = serve(run)
+    port = program.until_ready()
+
+    file.write_text(f'[server]\nworkers = 4\nlog_level = "debug"\n[[backend]]\nname = "two"\nbase_url = "{two.url}"\n')
+    program.send(signal.SIGHUP)
+
+    reloaded(program)
+    assert "qwen3:8b" in body(port, "/api/tags")
+    assert "these settings cannot change without a restart, the present ones stay: workers" in program.said
+    assert program.stop() == 0
+
+
+def test_a_mistake_is_one_message_and_the_old_ones_stay(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2"))
+    program = serve(run)
+    port = program.until_ready()
+
+    for wrong in ("[servr]\n", '[[plugin]]\nuse = "./bad.py:Late"\n'):
+        (place / "bad.py").write_text(LATE.replace("await asyncio.sleep(20)", "raise RuntimeError('no licence')"))
+        (place / "plugins.toml").write_text(wrong)
+        before = len(errors(program))
+        program.send(signal.SIGHUP)
+        program.until(lambda before=before: len(errors(program)) > before)  # type: ignore[misc]
+
+    assert Chat(port).ends_well()
+    assert [message.partition(":")[0] for message in errors(program)] == [
+        "the configuration is not reloaded, the present one stays"
+    ] * 2
+    assert "servr" in errors(program)[0]
+    assert "plugin late failed in lifespan: RuntimeError: no licence" in errors(program)[1]
+    assert "Traceback" not in program.said
+    assert program.stop() == 0
+
+
+def test_a_changed_file_is_enough_if_that_is_wanted(run: Run, simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2"))
+    file = place / "plugins.toml"
+    file.write_text("[server]\nreload_on_change = true\nstop_delay = 0\n")
+    program = serve(run)
+    program.until_ready()
+
+    file.write_text("[server]\nstop_delay = 0\ndrain = 1\n")
+    reloaded(program)
+    assert program.stop() == 0
+    assert "have 1 s to end" in program.said
+
+
+def errors(program: Program) -> list[str]:
+    return [record["message"] for record in program.records if record["level"] == "error"]

@@ -6,8 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Chat, Program, Run, Simulate, Use, json_of, status
+from .conftest import Chat, Program, Run, Simulate, Use, body, json_of, status
 from .test_serve import LATE, refused
+
+ONCE = """
+from contextlib import asynccontextmanager
+from pathlib import Path
+from herdgate import hookimpl
+
+class Once:
+    herdgate_api = 1
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app):
+        Path("taken").touch(exist_ok=False)
+        yield
+"""
+"""A plugin that can be loaded by one process only."""
+PLUGINS = "".join(
+    f'[[plugin]]\nuse = "{use}"\n' for use in ("configured_backends", "ollama_discovery", "anonymous", "./once.py:Once")
+)
 
 
 def serve(run: Run, *options: str) -> Program:
@@ -145,4 +164,33 @@ class TestWorkers:
         assert statuses() == {200}
         json_of("keys", "revoke", "alice")
         program.until(lambda: statuses() == {401})
+        assert program.stop() == 0
+
+    def test_a_reload_reaches_all_workers_or_none(self, run: Run, simulate: Simulate, place: Path) -> None:
+        one, two = simulate("one", "llama3.2"), simulate("two", "qwen3:8b")
+        file = place / "plugins.toml"
+        listed = '[server]\nstop_delay = 0\n[[backend]]\nname = "{0.name}"\nbase_url = "{0.url}"\n'.format
+        (place / "once.py").write_text(ONCE)
+        file.write_text(listed(one))
+        program = serve(run)
+        port = program.until_ready()
+        before = both(program)
+
+        file.write_text(listed(two))
+        os.killpg(program.process.pid, signal.SIGHUP)  # as a terminal does that is closed
+        program.until(lambda: "reloaded: the new configuration" in program.said)
+        program.until(lambda: all("qwen3:8b" in body(port, "/api/tags") for _ in range(20)))
+
+        file.write_text(listed(one) + PLUGINS)
+        program.send(signal.SIGHUP)
+        program.until(lambda: "the configuration is not reloaded" in program.said)
+        assert all("qwen3:8b" in body(port, "/api/tags") for _ in range(20))
+
+        assert program.said.count("not reloaded") == 1
+        assert program.said.count("reloaded: ") == 1
+        assert workers(program) == before
+        (victim, _) = sorted(before)
+        os.kill(victim, signal.SIGKILL)
+        both(program, without=victim)
+        program.until(lambda: all("qwen3:8b" in body(port, "/api/tags") for _ in range(20)))
         assert program.stop() == 0

@@ -1,0 +1,88 @@
+"""What a reload takes over, and when changed files ask for one."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from herdgate.config import Settings, load
+from herdgate.reloading import FIXED, FileWatch, files_of, read_anew, without_fixed
+
+
+def settings(place: Path, toml: str = "", **environ: str) -> Settings:
+    (place / "plugins.toml").write_text(toml)
+    return load({}, {"HERDGATE_STATE": "sqlite:///here.db", **environ}, place)
+
+
+def test_what_a_process_cannot_change_stays_and_is_named(tmp_path: Path) -> None:
+    present = settings(tmp_path)
+    other = settings(
+        tmp_path,
+        '[server]\nhost = "::1"\nport = 1\nworkers = 3\nlog_format = "json"\ndrain = 5\nlog_level = "debug"\n',
+        HERDGATE_STATE="sqlite:///there.db",
+    )
+    kept, waiting = without_fixed(other, present)
+    assert waiting == FIXED
+    assert kept.server == present.server.model_copy(update={"drain": 5.0, "log_level": "debug"})
+
+
+def test_what_is_the_same_is_not_named(tmp_path: Path) -> None:
+    assert without_fixed(settings(tmp_path), settings(tmp_path)) == (settings(tmp_path), ())
+
+
+def test_the_log_says_what_has_to_wait_and_no_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    present = settings(tmp_path)
+    with caplog.at_level(logging.INFO):
+        read_anew(lambda: settings(tmp_path, HERDGATE_STATE="redis://:secret@r:6379/0"), present)
+    assert "cannot change without a restart" in caplog.text
+    assert "state" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_mistakes_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    present = settings(tmp_path)
+    wrong = "[server]\ndrain = -1\nport = -1\n"
+    assert read_anew(lambda: settings(tmp_path, wrong), present) is None
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    message = record.getMessage()
+    assert message.startswith("the configuration is not reloaded, the present one stays: 2 problems")
+    assert "\n" not in message
+
+
+def test_the_files_are_those_that_were_read_and_those_of_plugins(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("")
+    read = settings(tmp_path, '[[plugin]]\nuse = "./own.py:Own"\n[[plugin]]\nuse = "generic_403"\n')
+    assert files_of(read, tmp_path) == [tmp_path / "plugins.toml", tmp_path / ".env", tmp_path / "own.py"]
+
+
+class TestFileWatch:
+    def test_a_change_counts_once_it_rests(self, tmp_path: Path) -> None:
+        file = tmp_path / "plugins.toml"
+        watch = FileWatch([file])
+        assert not watch.changed()
+        file.write_text("half")
+        assert not watch.changed()  # it may still be written
+        file.write_text("half and half")
+        assert not watch.changed()
+        assert watch.changed()
+
+    def test_what_was_read_is_no_news(self, tmp_path: Path) -> None:
+        file = tmp_path / "plugins.toml"
+        file.write_text("one")
+        watch = FileWatch([file])
+        file.write_text("another")
+        watch.catch_up()
+        assert not watch.changed()
+        file.unlink()
+        assert not watch.changed()
+        assert watch.changed()
+
+    def test_a_change_that_is_taken_back_is_none(self, tmp_path: Path) -> None:
+        file = tmp_path / ".env"
+        watch = FileWatch([file])
+        file.write_text("")
+        assert not watch.changed()
+        file.unlink()
+        assert not watch.changed()
+        assert not watch.changed()

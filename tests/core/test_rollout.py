@@ -1,0 +1,118 @@
+"""A new configuration on its way to all workers."""
+
+import logging
+import pickle
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from herdgate.config import Settings, load
+from herdgate.link import Inbox, Word
+from herdgate.rollout import Rollout, Worker
+
+Said = list[tuple[Word, bytes]]
+
+
+class Pair:
+    """A worker, and what it has heard."""
+
+    def __init__(self, slot: int) -> None:
+        ours, self._theirs = socket.socketpair()
+        self._theirs.setblocking(False)
+        self.worker = Worker(slot, 1000 + slot, ours)
+
+    def heard(self) -> Said:
+        try:
+            return Inbox().feed(self._theirs.recv(1 << 20))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        self.worker.link.close()
+        self._theirs.close()
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Pair]]:
+    made = [Pair(0), Pair(1)]
+    yield made
+    for pair in made:
+        pair.close()
+
+
+def settings(place: Path, toml: str = "") -> Settings:
+    (place / "plugins.toml").write_text(toml)
+    return load({}, {"HERDGATE_STATE": "sqlite:///here.db"}, place)
+
+
+@pytest.fixture
+def under_way(pairs: list[Pair], tmp_path: Path) -> Rollout:
+    """A reload that all workers have heard of."""
+    present, other = settings(tmp_path), settings(tmp_path, "[server]\ndrain = 7\n")
+    coming = Rollout(present, lambda: other)
+    coming.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [] for pair in pairs)
+    coming.ask()
+    coming.step(pair.worker for pair in pairs)
+    for pair in pairs:
+        ((word, body),) = pair.heard()
+        assert word is Word.RELOAD
+        assert pickle.loads(body) == other  # noqa: S301 - made here
+    assert coming.pending
+    return coming
+
+
+def test_it_counts_once_all_are_prepared(under_way: Rollout, pairs: list[Pair]) -> None:
+    under_way.prepared(pairs[0].worker)
+    under_way.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [] for pair in pairs)
+    under_way.prepared(pairs[1].worker)
+    under_way.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [(Word.TAKE_OVER, b"")] for pair in pairs)
+    assert (under_way.pending, under_way.settings.server.drain) == (False, 7.0)
+
+
+def test_one_that_cannot_keeps_all_as_they_are(
+    under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture
+) -> None:
+    under_way.prepared(pairs[0].worker)
+    under_way.refused(pairs[1].worker, "no licence")
+    under_way.refused(pairs[0].worker, "no licence")  # a second answer to the same question
+    under_way.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [(Word.DROP, b"")] for pair in pairs)
+    assert (under_way.pending, under_way.settings.server.drain) == (False, 30.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the configuration is not reloaded, the present one stays: no licence"
+    ]
+
+
+def test_nobody_waits_for_one_that_has_ended(under_way: Rollout, pairs: list[Pair]) -> None:
+    under_way.prepared(pairs[0].worker)
+    under_way.gone(pairs[1].worker)
+    under_way.step([pairs[0].worker])
+    assert pairs[0].heard() == [(Word.TAKE_OVER, b"")]
+
+
+def test_nor_for_ever_for_one_that_is_silent(
+    under_way: Rollout, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = under_way.due
+    under_way.prepared(pairs[0].worker)
+    monkeypatch.setattr("herdgate.rollout.time.monotonic", lambda: late)
+    under_way.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [(Word.DROP, b"")] for pair in pairs)
+    assert not under_way.pending
+
+
+def test_mistakes_reach_no_worker(pairs: list[Pair], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    coming = Rollout(settings(tmp_path), lambda: settings(tmp_path, "[servr]"))
+    coming.ask()
+    with caplog.at_level(logging.ERROR):
+        coming.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [] for pair in pairs)
+    assert "servr" in caplog.text
+    caplog.clear()
+    coming.step(pair.worker for pair in pairs)
+    assert not caplog.records
