@@ -13,6 +13,7 @@ from tests.stories.doors import ASK, forwarded
 
 from herdgate.config import ConfigError
 from herdgate.faults import PluginFault
+from herdgate.runtime import Phase
 from herdgate.snapshot import SPACE
 from herdgate.testing.faults import Delay, Hang
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
@@ -164,7 +165,8 @@ async def test_a_stop_lets_end_what_was_replaced(first: SimulatedOllama, third: 
         await first.wait_for(lambda backend: backend.concurrent == 1)
         await gateway.reload(third)
         stopping = asyncio.create_task(gateway.gateway.stop(grace=30))
-        await until(lambda: gateway.gateway.runtime.draining)
+        await until(lambda: gateway.gateway.runtime.process.phase is Phase.REFUSING)
+        assert (await gateway.client.get("/readyz")).status_code == 503  # still there to be asked
         goes_on.set()
         assert stream.text_of(await running)
         await stopping
