@@ -153,7 +153,7 @@ async def test_many_reloads_leave_nothing(gateway: RunningGateway, first: Simula
         await gateway.reload(first)
         assert ASK.text_of(await ASK.ask(gateway))
     await until(lambda: len(asyncio.all_tasks()) <= tasks)
-    assert [thread.name for thread in threading.enumerate()].count("watchdog") == 1
+    await until(lambda: [thread.name for thread in threading.enumerate()].count("watchdog") == 1)
     await first.wait_for(lambda backend: backend.open_connections <= 2)
 
 
