@@ -73,11 +73,12 @@ class Catalogue:
 
         A cloud name finds only the stub listed under that very name, and a `:local` name finds no stub.
         """
+        return self.look_up(name).candidates()
+
+    def look_up(self, name: ModelName) -> Held:
+        """Look for a model in the same steps, and the same time, whether it is held anywhere or not."""
         key = name.key
-        found = tuple([source.candidate(row) for source in self._sources if (row := source.local.get(key))])
-        if found or name.source == "local":
-            return found
-        return tuple([source.candidate(row) for source in self._sources if (row := source.stubs.get(key))])
+        return Held(name, [(source, source.local.get(key), source.stubs.get(key)) for source in self._sources])
 
     def union(self) -> tuple[ModelEntry, ...]:
         """Every model held by a backend that is not gone, once; the latest `modified_at` first, then by name.
@@ -97,6 +98,30 @@ class Catalogue:
                 stubs.update(source.stubs)
         alone = [row for key, row in stubs.items() if not any(key in source.local for source in self._sources)]
         return [*local.values(), *alone]
+
+
+class Held:
+    """What a catalogue has of one model. Making something of it takes time only for a model that is held."""
+
+    __slots__ = ("_name", "_rows")
+
+    def __init__(self, name: ModelName, rows: Sequence[tuple[_Source, _Row | None, _Row | None]]) -> None:
+        self._name = name
+        self._rows = rows
+
+    @property
+    def cloud(self) -> bool:
+        """Whether only a stub is held, which sends prompts to a third party. The same steps in every case."""
+        local = [row for _, row, _ in self._rows if row]
+        stubs = [row for _, _, row in self._rows if row]
+        return bool(stubs and not local and self._name.source != "local")
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """See `Catalogue.holders`."""
+        found = tuple([source.candidate(local) for source, local, _ in self._rows if local])
+        if found or self._name.source == "local":
+            return found
+        return tuple([source.candidate(stub) for source, _, stub in self._rows if stub])
 
 
 _Row = tuple[float, str, ModelEntry]

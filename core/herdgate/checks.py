@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from herdgate.access import Action, Allow, Deny, Identity, Refusal, Rejected, Resource
-from herdgate.backend import Candidate, ModelEntry
+from herdgate.backend import ModelEntry
+from herdgate.catalogue import Held
 from herdgate.errors import Halt, error_reply, unauthorized
 from herdgate.exchange import Exchange
 from herdgate.names import ModelName
@@ -66,9 +67,9 @@ async def allowed(points: HookPoints, identity: Identity, action: Action, resour
     return (await points.authorise(identity, action, (resource,)))[0]
 
 
-def resource(name: ModelName, holders: Sequence[Candidate]) -> Resource:
-    """What is asked about when a request names a model that these backends have, if any."""
-    return Resource(name, cloud=any(holder.model.cloud for holder in holders))
+def resource(name: ModelName, held: Held) -> Resource:
+    """What is asked about when a request names a model of which the catalogue has this, if anything."""
+    return Resource(name, cloud=held.cloud)
 
 
 async def visible(points: HookPoints, identity: Identity, entries: Sequence[ModelEntry]) -> list[ModelEntry]:

@@ -86,11 +86,12 @@ async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity,
     except InvalidModelName as error:
         raise Halt(error_reply(exchange.family, 400, str(error), request_id=exchange.id)) from error
     catalogue = _catalogue(exchange, runtime)
-    holders = catalogue.holders(name)
-    verdict = await checks.allowed(runtime.points, identity, Action.SEE, checks.resource(name, holders))
-    found = next((entry for entry in catalogue.union() if entry.name.key == name.key), None)
+    held = catalogue.look_up(name)  # not in the union: searching it would take longer for what is not in it
+    verdict = await checks.allowed(runtime.points, identity, Action.SEE, checks.resource(name, held))
     if isinstance(verdict, Deny):
         raise Denied(verdict.reason)
+    holders = held.candidates()
+    found = next((holder.model for holder in holders if not holder.gone), None)
     if found is None and holders:
         raise Halt(busy(exchange, BUSY))  # remembered, as routing remembers it: its backends have been away for long
     if found is None:

@@ -9,7 +9,6 @@ ollama.com, so such a name is never the same model as its local namesake: the su
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, Self
 
 DEFAULT_HOST = "registry.ollama.ai"
@@ -24,8 +23,7 @@ _WHITE_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _SCHEME = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://")
-_LONGEST = 1000  # more than any valid name with a scheme: nothing longer is looked at, let alone kept in the cache
-_CACHED_NAMES = 4096
+_LONGEST = 1000  # more than any valid name with a scheme: nothing longer is looked at
 
 
 class InvalidModelName(ValueError):  # noqa: N818
@@ -39,19 +37,26 @@ class _Part:
     label: str
     extra: str
     longest: int
+    _plain: re.Pattern[str] = field(init=False, repr=False)
+    _glob: re.Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, star in (("_plain", ""), ("_glob", "*")):
+            first = f"A-Za-z0-9_{star}"
+            compiled = re.compile(f"[{first}][{first}{re.escape(self.extra)}]{{0,{self.longest - 1}}}")
+            object.__setattr__(self, name, compiled)
 
     def check(self, text: str, *, wildcards: bool = False) -> str:
+        if (self._glob if wildcards else self._plain).fullmatch(text):
+            return text
         if not text:
             raise InvalidModelName(f"the {self.label} is empty")
         if len(text) > self.longest:
             raise InvalidModelName(f"the {self.label} is longer than {self.longest} characters")
-        star = "*" if wildcards else ""
-        if not re.fullmatch(f"[A-Za-z0-9_{star}][A-Za-z0-9_{star}{re.escape(self.extra)}]*", text):
-            allowed = " ".join("_" + self.extra + star)
-            raise InvalidModelName(
-                f"the {self.label} may hold only A-Z a-z 0-9 {allowed} and begins with a letter, a digit or _"
-            )
-        return text
+        allowed = " ".join("_" + self.extra + ("*" if wildcards else ""))
+        raise InvalidModelName(
+            f"the {self.label} may hold only A-Z a-z 0-9 {allowed} and begins with a letter, a digit or _"
+        )
 
 
 _HOST = _Part("host", "-.:", 350)
@@ -140,12 +145,36 @@ class ModelPattern:
         return self._expression.fullmatch(name.key) is not None
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
 def _parsed(text: str) -> ModelName:
+    """Not cached: by the time that its first question takes, anybody could tell which names were asked for before."""
     try:
-        return _read(text)
+        return _read_plain(text) or _read(text)
     except InvalidModelName as error:
         raise InvalidModelName(f"invalid model name: {error}") from None
+
+
+_PLAIN = re.compile(
+    r"(?:([A-Za-z0-9_][A-Za-z0-9_-]{0,79})/)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,79})(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,79}))?"
+)
+
+
+def _read_plain(text: str) -> ModelName | None:
+    """The quick way to read what nearly every name is: one without a host and a source suffix. None for all others."""
+    found = _PLAIN.fullmatch(text)
+    if found is None:
+        return None
+    namespace, model, tag = found[1] or DEFAULT_NAMESPACE, found[2], found[3] or DEFAULT_TAG
+    folded = tag.lower()
+    if folded == "local" or folded.endswith("cloud"):
+        return None
+    name, put = object.__new__(ModelName), object.__setattr__
+    put(name, "host", DEFAULT_HOST)
+    put(name, "namespace", namespace)
+    put(name, "model", model)
+    put(name, "tag", tag)
+    put(name, "source", "")
+    put(name, "key", f"{DEFAULT_HOST}/{namespace}/{model}:{tag}".lower())
+    return name
 
 
 def _read(text: str) -> ModelName:

@@ -78,10 +78,11 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
         raise Halt(busy(exchange, NO_CATALOGUE))
     assert exchange.model is not None  # noqa: S101 - read_request has set it
     action = Action.MANAGE if exchange.unloads else endpoint.action or Action.USE
-    holders = catalogue.holders(exchange.model)
-    verdict = await checks.allowed(runtime.points, identity, action, checks.resource(exchange.model, holders))
+    held = catalogue.look_up(exchange.model)
+    verdict = await checks.allowed(runtime.points, identity, action, checks.resource(exchange.model, held))
     if isinstance(verdict, Deny):
         raise Denied(verdict.reason)
+    holders = held.candidates()
     if not holders:
         raise Denied("no backend has this model")
     candidates = [holder for holder in holders if not holder.gone]

@@ -22,18 +22,25 @@ class ModelAccess:
             return [Allow("an admin key") if identity.admin else None for _ in resources]
         if action is Action.MANAGE:
             return [None for _ in resources]
-        return [
-            None if resource.cloud and not identity.cloud else _matched(identity.models, resource.model)
-            for resource in resources
-        ]
+        patterns = _compiled(identity.models)
+        verdicts = [_matched(patterns, resource.model) for resource in resources]
+        if identity.cloud:
+            return verdicts
+        return [None if resource.cloud else verdict for resource, verdict in zip(resources, verdicts, strict=True)]
 
 
-@lru_cache(maxsize=65_536)
-def _matched(patterns: tuple[str, ...], model: ModelName | None) -> Verdict:
-    """Pure, and the same few keys ask for the same few models."""
-    if model is None:
-        return None
-    for pattern in patterns:
-        if ModelPattern.parse(pattern).matches(model):
-            return Allow(f"pattern {pattern}")
+_Patterns = tuple[tuple[ModelPattern, Allow], ...]
+
+
+def _matched(patterns: _Patterns, model: ModelName | None) -> Verdict:
+    """Not cached: the time of an answer must not tell which models were asked about before, or stood in a listing."""
+    if model is not None:
+        for pattern, allow in patterns:
+            if pattern.matches(model):
+                return allow
     return None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(patterns: tuple[str, ...]) -> _Patterns:
+    return tuple((ModelPattern.parse(text), Allow(f"pattern {text}")) for text in patterns)

@@ -280,12 +280,18 @@ def test_no_text_whatever_does_more_than_be_refused(text: str) -> None:
             parse(text)
 
 
-def test_the_cache_is_bounded_and_keeps_no_long_texts() -> None:
-    assert names._parsed.cache_info().maxsize is not None
-    before = names._parsed.cache_info().misses
-    ModelName.parse("some-model-for-the-cache")
-    ModelName.parse(" " * 10_000 + "some-model-for-the-cache" + "\n" * 10_000)
-    assert names._parsed.cache_info().misses == before + 1
+def test_nothing_remembers_which_names_were_asked_for() -> None:
+    """A name that is known already would be read faster, and its first question would tell that it exists."""
+    assert not [name for name, value in vars(names).items() if hasattr(value, "cache_info")]
+
+
+@given(valid_names)
+def test_the_quick_way_to_read_a_name_is_the_long_one(name: ModelName) -> None:
+    for text in (name.display, name.model, f"{name.namespace}/{name.model}", f"{name.model}:{name.tag}"):
+        quick = names._read_plain(text)
+        slow = names._read(text)
+        fields = ("host", "namespace", "model", "tag", "source", "key")
+        assert quick is None or [getattr(quick, f) for f in fields] == [getattr(slow, f) for f in fields]
 
 
 # --- patterns ------------------------------------------------------------------------------------------------------
