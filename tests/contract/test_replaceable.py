@@ -97,7 +97,7 @@ async def after_a_503(scene: Scene) -> object:
 
 async def embeddings_of_another_version(scene: Scene) -> object:
     scene.second.models.add(SimModel("llama3.2", digest="b" * 64))
-    scene.first.models.add("new")  # polled later than the other one
+    scene.second.models.add("new")  # in the same poll
     await scene.gateway.knows("new:latest")
     scene.first.script("/api/embed", Status(503))
     return (await scene.gateway.client.post("/api/embed", json={"model": "llama3.2", "input": "hi"})).status_code
