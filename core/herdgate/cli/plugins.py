@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from herdgate.cli.failures import BadAnswer, BadUsage
+from herdgate.cli.newproject.command import new
 from herdgate.cli.options import config_option, json_option, settings_of
 from herdgate.cli.output import cells, count, print_json, print_table, table
 from herdgate.cli.pluginfindings import findings
@@ -22,7 +23,10 @@ from herdgate.plugins import Plugin, impls_of, load_plugins
 
 @click.group(name="plugins")
 def command() -> None:
-    """See what is loaded and in which order it is asked, learn the hooks, check a plugin."""
+    """See what is loaded and in which order it is asked, learn the hooks, start a plugin, check one."""
+
+
+command.add_command(new)
 
 
 @command.command(name="list")

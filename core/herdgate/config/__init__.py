@@ -1,7 +1,7 @@
 """Settings: command line, environment, `.env`, `plugins.toml` and defaults, in this order; see `load`."""
 
 from herdgate.config.loading import load
-from herdgate.config.pluginlist import settings_problems
+from herdgate.config.pluginlist import builtin_plugins, settings_problems
 from herdgate.config.problems import MASK, ConfigError, Problem
 from herdgate.config.report import ReferenceRow, Row, describe, reference
 from herdgate.config.schema import (
@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "ServerSettings",
     "Settings",
+    "builtin_plugins",
     "describe",
     "load",
     "reference",

@@ -28,6 +28,11 @@ def read_plugins(file: TomlFile | None, problems: list[Problem]) -> tuple[Plugin
     )
 
 
+def builtin_plugins() -> tuple[PluginEntry, ...]:
+    """The list that Herdgate brings."""
+    return read_plugins(None, [])
+
+
 def _read_entry(file: TomlFile, index: int, values: object, problems: list[Problem]) -> PluginEntry | None:
     path: Location = ("plugin", index)
     if not isinstance(values, dict):

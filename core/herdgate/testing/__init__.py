@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from herdgate.testing.gateway import running_gateway as running_gateway
     from herdgate.testing.gateway import until as until
     from herdgate.testing.plugin_gateway import PluginGateway as PluginGateway
+    from herdgate.testing.plugin_gateway import built_in as built_in
     from herdgate.testing.plugin_gateway import gateway_with as gateway_with
     from herdgate.testing.simulated import SimulatedOllama as SimulatedOllama
 
@@ -27,7 +28,7 @@ _HOMES = {
     "clock": "FakeClock",
     "decisions": "Decision Decisions",
     "gateway": "RunningGateway running_gateway until",
-    "plugin_gateway": "PluginGateway gateway_with",
+    "plugin_gateway": "PluginGateway built_in gateway_with",
     "simulated": "SimulatedOllama",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from herdgate.config import PluginEntry, Settings, load
+from herdgate.config import PluginEntry, Settings, builtin_plugins
 from herdgate.plugins import Plugin, load_plugins
 from herdgate.pluginsource import Found, Sources, name_of_class
 from herdgate.server import Gateway
@@ -91,8 +91,7 @@ async def gateway_with(
 
 def built_in() -> list[str]:
     """The entry points of the built-in list, in order."""
-    with tempfile.TemporaryDirectory() as nowhere:
-        return [entry.use for entry in load({}, {}, Path(nowhere)).plugins]
+    return [entry.use for entry in builtin_plugins()]
 
 
 def _listed(settings: Settings, chosen: Sequence[str] | None, under_test: PluginEntry) -> tuple[PluginEntry, ...]:

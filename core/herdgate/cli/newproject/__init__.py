@@ -1,0 +1,1 @@
+"""`proxyctl plugins new`: a small installable project for one hook, whose tests pass at once."""
