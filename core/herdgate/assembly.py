@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import herdgate
+from herdgate import explain
 from herdgate.app import App
 from herdgate.backend import BackendSettings
 from herdgate.config import Settings
@@ -74,10 +75,11 @@ async def assemble(
         ledger.quarantine.on_change = lambda left, out: tasks.spawn(board.post(left, out), "quarantine")
         scope.push_async_callback(discovery.close)
         await discovery.start(points.backend_sources(app), known)
-        routes = RouteTable.build(points.routes(app, fleet), ledger)
-        ledger.quiet = False
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
-        runtime = Runtime(settings, process, points, discovery, origins, tasks, routes)
+        runtime = Runtime(settings, process, points, discovery, origins, tasks, RouteTable())
+        own = [("herdgate", explain.route(runtime))]
+        runtime.routes = RouteTable.build([*own, *points.routes(app, fleet)], ledger)
+        ledger.quiet = False
         return Assembled(runtime, leaks, scope.pop_all())
 
 

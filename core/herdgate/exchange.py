@@ -193,6 +193,18 @@ class Exchange:
             if (lowered := name.lower()) not in CREDENTIAL_HEADERS
         }
 
+    @property
+    def explaining(self) -> bool:
+        """Whether nobody sent this request: an admin asks what would become of it, and why. Count nothing for it."""
+        return False
+
+    def explain(self, reason: str, *values: object) -> None:
+        """Say why you decide as you do, to admins who run `proxyctl explain`.
+
+        Like a log line, `reason % values` is put together only when somebody listens; for an ordinary request this
+        does nothing. Never put a secret into it.
+        """
+
     def advance(self, stage: Stage) -> None:
         """Note that the request has come further."""
         if stage <= self.stage:

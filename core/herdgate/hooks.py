@@ -267,6 +267,27 @@ class Hooks:
                     return Rejected("not the secret")
         """
 
+    @_hook(HookInfo(Kind.FIRST, (Identity, Rejected), on_fault="the explanation says so"))
+    async def identify(self, name: str) -> Identity | Rejected | None:
+        """Say who a caller of this name is, without any proof. No request is ever served on this answer.
+
+        When: an admin asks what that caller may do (`proxyctl explain`).
+        Returns: the Identity that `authenticate` would give to this caller, or Rejected with the reason why it would
+        give none.
+        None: not a caller that this plugin knows; the next one is asked.
+
+        Example::
+
+            from herdgate import Identity
+
+            class Team:
+                herdgate_api = 1
+
+                @hookimpl
+                def identify(self, name):
+                    return Identity(name, models=("llama3.2",)) if name in {"alice", "bob"} else None
+        """
+
     @_hook(
         HookInfo(
             Kind.CONTEXTS,

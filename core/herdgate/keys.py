@@ -108,9 +108,14 @@ class KeyIndex:
         # constant-time one keeps that true should the index ever find records in another way.
         if record is None or not hmac.compare_digest(record.hash, presented):
             return Refused.UNKNOWN
-        if record.revoked is not None:
-            return Refused.REVOKED
-        return Refused.EXPIRED if record.expired(now) else record
+        return _if_live(record, now)
+
+    def named(self, name_or_id: str, now: float) -> KeyRecord | Refused:
+        """Return the record of the key with this id, or with this name and in use, or else the latest of this name."""
+        try:
+            return _if_live(_find(list(self._by_hash.values()), name_or_id, now), now)
+        except NoSuchKey:
+            return Refused.UNKNOWN
 
 
 class KeyStore:
@@ -230,6 +235,12 @@ def _check(record: KeyRecord) -> None:
         raise BadKey(f"the key {name!r} would have expired before it was made")
     if record.rpm is not None and record.rpm < 1:
         raise BadKey(f"a limit of {record.rpm} requests per minute lets nothing through: the least is 1")
+
+
+def _if_live(record: KeyRecord, now: float) -> KeyRecord | Refused:
+    if record.revoked is not None:
+        return Refused.REVOKED
+    return Refused.EXPIRED if record.expired(now) else record
 
 
 def _find(records: Sequence[KeyRecord], name_or_id: str, now: float) -> KeyRecord:

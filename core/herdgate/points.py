@@ -36,6 +36,7 @@ class HookPoints:
         self.authenticate = FirstAsync[[Exchange, Credentials], Identity | Rejected | Refusal](
             *compiled("authenticate")
         )
+        self.identify = FirstAsync[[str], Identity | Rejected](*compiled("identify"))
         self.admit = Contexts(*compiled("admit"))
         self.authorise = Guard(*compiled("authorise"))
         self.mask_denial = MaskDenial(*compiled("mask_denial"))

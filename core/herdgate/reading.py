@@ -24,14 +24,19 @@ async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Respon
         if compressed:
             raw = await inflate.inflated(raw, min(limit, inflate.LIMIT), responder.hold)
         body = read_form(raw, responder.header("content-type")) if endpoint.form else read_body(raw)
-        exchange.body = body
-        exchange.model = _model(body, endpoint)
-        exchange.unloads = unloads(body, endpoint)
-        exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
+        note(exchange, endpoint, body)
     except (BodyTooLarge, inflate.TooMuch) as error:
         raise bad(exchange, 413, "request body too large") from error
     except (BadBody, InvalidModelName) as error:
         raise bad(exchange, 400, str(error)) from error
+
+
+def note(exchange: Exchange, endpoint: Endpoint, body: Body) -> None:
+    """Note in the exchange what a body says. Raises BadBody or InvalidModelName."""
+    exchange.body = body
+    exchange.model = _model(body, endpoint)
+    exchange.unloads = unloads(body, endpoint)
+    exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
 
 
 def _model(body: Body, endpoint: Endpoint) -> ModelName:

@@ -37,15 +37,13 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     """Answer a request that names a model."""
     exchange, responder = answer.exchange, answer.responder
     await read_request(exchange, endpoint, responder, runtime.settings.server.max_body)
-    found = await _decided(exchange, endpoint, identity, runtime)
-    exchange.advance(Stage.AUTHORISED)
-    candidates = await runtime.points.select_candidates(exchange, found)
-    if not candidates:
+    chosen = await candidates(exchange, endpoint, identity, runtime)
+    if not chosen:
         raise Halt(busy(exchange, BUSY))
     exchange.advance(Stage.ATTEMPTING)
     attempts = Attempts(exchange, _upstream_request(exchange, endpoint, responder), runtime.points, runtime.discovery)
     try:
-        opened = await open_in_turn(attempts, candidates, exchange, runtime.points)
+        opened = await open_in_turn(attempts, chosen, exchange, runtime.points)
     except Exhausted as exhausted:
         raise _concluded(exchange, exhausted, runtime.discovery.backends) from exhausted
     await _relay(answer, endpoint, opened, runtime)
@@ -67,6 +65,18 @@ async def counted(answer: Answer, endpoint: Endpoint, identity: Identity, runtim
 # deciding
 
 
+async def candidates(
+    exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime
+) -> Sequence[Candidate]:
+    """The backends to try, in order, perhaps none. `explain` decides with this, too, about requests that nobody sent.
+
+    Raises Denied; ends the request when its backends are long gone.
+    """
+    found = await _decided(exchange, endpoint, identity, runtime)
+    exchange.advance(Stage.AUTHORISED)
+    return await runtime.points.select_candidates(exchange, found)
+
+
 async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Sequence[Candidate]:
     """Look the model up and ask who may use it, always both, so that unknown and forbidden take one path.
 
@@ -85,10 +95,10 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
     holders = held.candidates()
     if not holders:
         raise Denied("no backend has this model")
-    candidates = [holder for holder in holders if not holder.gone]
-    if not candidates:
+    usable = [holder for holder in holders if not holder.gone]
+    if not usable:
         raise Halt(busy(exchange, BUSY))
-    return candidates
+    return usable
 
 
 # relaying

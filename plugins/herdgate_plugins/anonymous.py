@@ -34,3 +34,8 @@ class Anonymous:
     def authenticate(self, credentials: Credentials) -> Identity | None:
         """The anonymous identity for whoever brings no credentials."""
         return None if credentials.present else self._identity
+
+    @hookimpl
+    def identify(self, name: str) -> Identity | None:
+        """Whoever has no key goes by the name `anonymous`."""
+        return self._identity if name == self._identity.name else None

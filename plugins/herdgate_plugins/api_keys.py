@@ -13,7 +13,7 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from herdgate import (
     App,
@@ -48,6 +48,7 @@ _PROTECTED = "api_keys.protected"
 AWAY = "keys cannot be checked at the moment, please try again"
 _Answer = Identity | Rejected | Refusal | None
 
+ADMIN = Identity("admin", models=("*",), admin=True, cloud=True)
 OPEN = Identity("anonymous", models=("*",), anonymous=True, cloud=True)
 
 
@@ -116,9 +117,24 @@ class ApiKeys:
             return None
         secret = credentials.key.get_secret_value()
         if self._admin_hash is not None and hmac.compare_digest(hash_secret(secret), self._admin_hash):
-            return Identity("admin", models=("*",), admin=True, cloud=True)
+            return ADMIN
         found = self._index.look_up(secret, time.time())
         return self._look_again(secret) if found is Refused.UNKNOWN else self._answer(found)
+
+    @hookimpl
+    async def identify(self, name: str) -> Identity | Rejected | None:
+        """Who a key belongs to, by its name or id; `admin` is the key that the settings give, if no other has the
+        name.
+        """
+        with suppress(StateUnavailable, TimeoutError):  # a key made a moment ago would be missed, no more
+            async with asyncio.timeout(LOOK_WITHIN):
+                await self._sync()
+        found = self._index.named(name, time.time())
+        if isinstance(found, KeyRecord):
+            return _identity(found)
+        if found is not Refused.UNKNOWN:
+            return Rejected(f"the key is {found.value}")
+        return ADMIN if name == ADMIN.name and self._admin_hash is not None else None
 
     def _answer(self, found: KeyRecord | Refused) -> _Answer:
         if isinstance(found, Refused):

@@ -333,6 +333,21 @@ LEASES = """
 """
 
 
+@faults("identify", "return True", "return Refusal('x')")
+async def test_identify_that_fails_is_what_the_explanation_says(
+    start: Start, backend: SimulatedOllama, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start(plugin("identify", body), backend) as gateway:
+        admin = await gateway.make_key(name="carol", admin=True)
+        question = {"key": "carol", "model": "llama3.2"}
+        told = (await gateway.client.post("/herdgate/explain", json=question, headers=admin)).json()
+        assert (told["refused"]["status"], told["refused"]["plugin"]) == (503, "faulty")
+        assert [step["plugin"] for step in told["steps"]] == ["faulty"]
+        assert counted(gateway) == {}, "a question does no harm"
+        assert "plugin faulty failed in identify" in caplog.text
+        assert (await gateway.client.get("/api/tags", headers=admin)).status_code == 200
+
+
 @faults("admit", "return Skip('x')", "return Identity('x')")
 async def test_admission_that_fails_is_closed_and_gives_back_what_was_taken(
     start: Start, backend: SimulatedOllama, body: str, tmp_path: Path

@@ -17,6 +17,7 @@ from herdgate.testing.faults import Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
+ADMIN_KEY = "an-admin-key-for-these-tests"
 BLOCKS = "self.on = False\nimport time\ntime.sleep(0.25)\nreturn None"
 LEAKS = "self.on = False\nself.leaked = asyncio.ensure_future(self.never())\nreturn None"
 FOREVER = """
@@ -38,8 +39,8 @@ class Full:
 
 @asynccontextmanager
 async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[RunningGateway]:
-    """A gateway with this plugin that has just met a failover, a denial and a full backend, and so has asked every
-    hook.
+    """A gateway with this plugin that has just met a failover, a denial, a full backend and an admin's question, and so
+    has asked every hook.
     """
     (directory / "faulty.py").write_text(text)
     (directory / "full.py").write_text(FULL)
@@ -48,12 +49,17 @@ async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[Ru
     async with (
         SimulatedOllama("first", models) as first,
         SimulatedOllama("second") as second,
-        running_gateway(first, second, toml=toml, directory=directory) as gateway,
+        running_gateway(
+            first, second, toml=toml, directory=directory, env={"HERDGATE_ADMIN_KEY": ADMIN_KEY}
+        ) as gateway,
     ):
+        gateway.client.headers["x-api-key"] = ADMIN_KEY
         first.script("/api/chat", Status(503))
         replies = [await gateway.client.post("/api/chat", json={**CHAT, "model": model}) for model in (*models, "x")]
         assert [reply.status_code for reply in replies] == [200, 503, 403]
         assert (asked(first), asked(second)) == (["/api/chat"], ["/api/chat"])
+        question = {"key": "admin", "model": "llama3.2"}
+        assert (await gateway.client.post("/herdgate/explain", json=question)).status_code == 200
         yield gateway
 
 

@@ -29,3 +29,9 @@ def test_wrong_credentials_stay_wrong(credentials: Credentials) -> None:
 def test_a_pattern_that_can_match_no_model_is_a_mistake(pattern: str) -> None:
     with pytest.raises(ValidationError):
         Anonymous.Settings(models=("llama3", pattern))
+
+
+def test_an_admin_can_ask_about_callers_without_a_key_by_name() -> None:
+    plugin = Anonymous(Anonymous.Settings(models=("llama3",)))
+    assert plugin.identify("anonymous") == plugin.authenticate(Credentials())
+    assert plugin.identify("alice") is None

@@ -278,6 +278,55 @@ async def test_an_expired_key_is_rejected(state: Outage, clock: Clock) -> None:
         assert await who(plugin, secret) == Rejected("the key is expired")
 
 
+async def test_an_admin_can_ask_about_a_key_by_its_name_or_id(state: Outage, store: KeyStore, clock: Clock) -> None:
+    record, secret = await KeyStore(state.state, clock.time).create("alice", ["llama3"], expires_at=clock.now + 60)
+    plugin = ApiKeys()
+    async with running(plugin, state, admin_key=ADMIN_KEY):
+        assert isinstance(await who(plugin, secret), Identity)
+        assert await plugin.identify("alice") == await plugin.identify(record.id) == await who(plugin, secret)
+        for name in ("bob", "", record.hash, secret.get_secret_value()):
+            assert await plugin.identify(name) is None
+        assert await plugin.identify("admin") == await who(plugin, ADMIN_KEY)
+        clock.now += 60
+        assert await plugin.identify("alice") == Rejected("the key is expired")
+
+
+async def test_a_key_made_or_revoked_a_moment_ago_can_be_asked_about(state: Outage, store: KeyStore) -> None:
+    await store.create("alice", ["llama3"])
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        await store.create("bob", ["llama3"])
+        await store.revoke("alice")
+        assert isinstance(await plugin.identify("bob"), Identity)
+        assert await plugin.identify("alice") == Rejected("the key is revoked")
+
+
+async def test_the_name_of_the_settings_own_key_means_nothing_without_one_and_yields_to_a_key_of_that_name(
+    state: Outage, store: KeyStore
+) -> None:
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        assert await plugin.identify("admin") is None
+    await store.create("admin", ["llama3"])
+    async with running(plugin, state, admin_key=ADMIN_KEY):
+        known = await plugin.identify("admin")
+        assert isinstance(known, Identity)
+        assert known.models == ("llama3",)
+
+
+async def test_an_outage_keeps_nobody_from_asking_about_known_keys(
+    state: Outage, store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.create("alice", ["llama3"])
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        state.away = True
+        assert isinstance(await plugin.identify("alice"), Identity)
+        monkeypatch.setattr(api_keys, "LOOK_WITHIN", 0.01)
+        state.delay = 30.0
+        assert isinstance(await plugin.identify("alice"), Identity)
+
+
 async def test_a_revocation_is_seen_without_anybody_asking(
     state: Outage, store: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "probe": ("probe", "Check each backend as routing would reach it."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "plugins": ("plugins", "See what is loaded, learn the hooks, check a plugin."),
+    "explain": ("explain", "Ask the running gateway what would become of a request, and why."),
     "config": ("config", "Check the settings, or show them."),
 }
 
