@@ -10,6 +10,7 @@ from typing import Any
 import pluggy
 
 from herdgate.hooks import API, INFO, PROJECT, Hooks, Kind, signature_of
+from herdgate.pluginreturns import wrong_returns
 from herdgate.pluginsource import Unusable
 from herdgate.point import Impl
 
@@ -21,16 +22,43 @@ def check_class(cls: type) -> None:
     """Raise Unusable, with all that is wrong, if a class is no plugin for this API."""
     api = getattr(cls, "herdgate_api", None)
     if api is None:
-        raise Unusable(f"add the line `herdgate_api = {API}` to class {cls.__name__}: the API it is written for")
+        what = f"add the line `herdgate_api = {API}` to class {cls.__name__}: the API it is written for"
+        raise Unusable(f"{what}{_place(cls)}")
     if api != API:
-        raise Unusable(f"is written for API {api!r}; this Herdgate has API {API}")
+        raise Unusable(f"is written for API {api!r}; this Herdgate has API {API}{_place(cls)}")
     problems = [
-        f"{cls.__name__}.{name} {problem}"
+        f"{cls.__name__}.{name} {problem}{_place(method)}"
         for name, method in inspect.getmembers(cls, callable)
         for problem in _wrong(cls, name, method)
     ]
     if problems:
         raise Unusable(*problems)
+
+
+def doubts(cls: type) -> list[str]:
+    """What will be a fault of this class when its code gets there, as far as that can be seen without running it."""
+    return [
+        f"{cls.__name__}.{name} {problem}{_place(method, line)}"
+        for name, method in inspect.getmembers(cls, callable)
+        if (hook := _hook_of(name, method)) is not None
+        for problem, line in wrong_returns(hook, method)
+    ]
+
+
+def _place(of: Any, line: int | None = None) -> str:
+    """Where a class or a method stands, or the line in it, if there is a file."""
+    try:
+        file = inspect.getsourcefile(of)
+        return f" ({file}, line {line or inspect.getsourcelines(of)[1]})"
+    except (OSError, TypeError):
+        return ""
+
+
+def _hook_of(name: str, method: Any) -> str | None:
+    """The hook that a method implements."""
+    options = getattr(method, f"{PROJECT}_impl", None)
+    hook = (options.get("specname") or name) if options else None
+    return hook if hook in INFO else None
 
 
 def compile_hooks(name: str, instance: object) -> dict[str, Impl]:

@@ -7,6 +7,7 @@ what pluggy offers to plugins to move themselves forward or back is refused.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +15,11 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from herdgate.config import ConfigError, PluginEntry, Problem, settings_problems
-from herdgate.plugincheck import check_class, compile_hooks
+from herdgate.plugincheck import check_class, compile_hooks, doubts
 from herdgate.pluginsource import Found, Sources, Unusable
 from herdgate.point import Impl
+
+log = logging.getLogger("herdgate.plugins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ def load_plugins(entries: Sequence[PluginEntry], sources: Sources | None = None)
             plugin = _load(entry, sources)
             _refuse_duplicate(plugin, plugins)
             plugins.append(plugin)
+            for doubt in doubts(type(plugin.instance)):
+                log.warning("plugin %s: %s", plugin.name, doubt)
         except ConfigError as error:
             problems.extend(error.problems)
         except Unusable as unusable:

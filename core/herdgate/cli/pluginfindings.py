@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from herdgate.cli.pluginblocking import blocking_calls
 from herdgate.config import ConfigError, PluginEntry
-from herdgate.plugincheck import check_class
+from herdgate.logs import faults_untold
+from herdgate.plugincheck import check_class, doubts
 from herdgate.plugins import load_plugins
 from herdgate.pluginsource import Sources, Unusable
 
@@ -30,9 +33,37 @@ def findings(plugin: str, listed: Sequence[PluginEntry]) -> Findings:
     except Unusable as unusable:
         return Findings(tuple(f"{plugin}: {problem}" for problem in unusable.problems))
     return Findings(
-        tuple(problem for each in found for problem in each.problems),
+        (*(problem for each in found for problem in each.problems), *_doubtful(plugin)),
         tuple(note for each in found for note in each.notes),
     )
+
+
+def _doubtful(plugin: str) -> list[str]:
+    """What the code of the plugin will do wrong when it runs; each file is read once."""
+    classes = [cls for use in _uses(plugin) if (cls := _class_of(use)) is not None]
+    files = {file: None for cls in classes if (file := _file_of(cls)) is not None}
+    return [
+        *(doubt for cls in classes for doubt in doubts(cls)),
+        *(
+            f"{found.text} ({file}, line {found.line})"
+            for file in files
+            for found in blocking_calls(ast.parse(Path(file).read_bytes(), file))
+        ),
+    ]
+
+
+def _class_of(use: str) -> type | None:
+    try:
+        return Sources().find(use).cls
+    except Unusable:
+        return None  # told already
+
+
+def _file_of(cls: type) -> str | None:
+    try:
+        return inspect.getsourcefile(cls)
+    except (TypeError, OSError):
+        return None
 
 
 def _check(use: str, listed: Sequence[PluginEntry]) -> Findings:
@@ -41,7 +72,8 @@ def _check(use: str, listed: Sequence[PluginEntry]) -> Findings:
         if entry is None and (required := _required_settings(use)):
             how = f"a [[plugin]] entry with {' and '.join(required)} in plugins.toml has them checked, too"
             return Findings((), (f"{use}: sound so far, but it needs settings: {how}",))
-        (plugin,) = load_plugins([entry or PluginEntry(use, {}, origin="")])
+        with faults_untold():  # what is logged about it is a problem here
+            (plugin,) = load_plugins([entry or PluginEntry(use, {}, origin="")])
     except Unusable as unusable:
         return Findings(tuple(f"{use}: {problem}" for problem in unusable.problems))
     except ConfigError as error:

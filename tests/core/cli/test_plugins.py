@@ -202,6 +202,72 @@ def test_every_problem_of_every_class_is_told(place: Path) -> None:
     assert proxyctl("plugins", "check", "bad.py", code=1).stdout.endswith("4 problems\n")
 
 
+CARELESS = """\
+import time
+import asyncio
+import urllib.request
+from httpx import get as fetch
+from herdgate import Deny, Identity, hookimpl
+
+def price(name):
+    return fetch("http://prices.example/" + name).json()
+
+class Careless:
+    herdgate_api = 1
+
+    @hookimpl
+    def lifespan(self, app):
+        time.sleep(1)
+
+    @hookimpl
+    def select_candidates(self, candidates):
+        return sorted(candidates, key=self.cost) if candidates else "nothing"
+
+    def cost(self, candidate):
+        return price(candidate.backend.name)
+
+    @hookimpl
+    async def authenticate(self, credentials):
+        if credentials.key is None:
+            return Deny("no key")
+        known = await asyncio.to_thread(urllib.request.urlopen, "http://portal.example")
+        later = lambda: time.sleep(1)
+
+        def other():
+            return 7
+
+        return Identity("team") if known else None
+
+    @hookimpl
+    def admit(self):
+        time.sleep(0.1)
+"""
+
+
+def test_what_the_code_will_do_wrong_is_told_with_file_and_line(place: Path) -> None:
+    (place / "careless.py").write_text(CARELESS)
+
+    told = json_of("plugins", "check", "./careless.py:Careless", code=1)["problems"]
+
+    where = f"({place}/careless.py, line "
+    assert sorted(told) == sorted(
+        [
+            f"Careless.select_candidates returns 'nothing', but select_candidates may return list, tuple or None "
+            f"{where}19)",
+            f"Careless.authenticate returns Deny('no key'), but authenticate may return Identity, Rejected, Refusal or "
+            f"None {where}27)",
+            f"select_candidates calls httpx.get, which blocks every request; use httpx.AsyncClient {where}8)",
+            f"admit calls time.sleep, which blocks every request; use await asyncio.sleep, in an async def {where}38)",
+        ]
+    )
+
+
+def test_what_does_not_load_is_told_with_file_and_line(place: Path) -> None:
+    (place / "old.py").write_text("import herdgate\n\n\nclass Old:\n    herdgate_api = 7\n")
+    (problem,) = json_of("plugins", "check", "old.py", code=1)["problems"]
+    assert problem.endswith(f"this Herdgate has API 1 ({place}/old.py, line 4)")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -38,7 +38,7 @@ select = ["B", "E", "F", "I", "RUF", "SIM", "UP"]
 
 [tool.mypy]
 strict = true
-plugins = ["pydantic.mypy"]
+plugins = ["herdgate.mypy_plugin", "pydantic.mypy"]
 """
 
 TESTS = '''\
