@@ -90,8 +90,7 @@ class Discovery:
         self._tasks.spawn(self._end_first_round(), "first discovery round")
 
     async def close(self) -> None:
-        """Stop polling and close all upstreams. From now on there are no backends."""
-        self._order = ()
+        """Stop polling and close all upstreams."""
         await self._tasks.close()
         for watched in self._watched.values():
             await watched.upstream.aclose()

@@ -7,6 +7,7 @@ so, its connection is cut.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +29,6 @@ TAIL = 16 * 1024
 
 BROKE = "the model's reply was interrupted"
 INCOMPLETE = "the model's reply ended before it was complete"
-TOO_LONG = "the model's reply is longer than is allowed here"
 FILTER_FAILED = "the model's reply could not be processed"
 
 
@@ -86,22 +86,10 @@ class EventTail(Tail):
         return self._name.startswith(tuple(terminals))
 
 
-class TooLong(Exception):  # noqa: N818 - the backend's doing
-    """The stream has grown past the limit."""
-
-
 class Relay:
-    """Sends one reply, from its opening to its end, of `limit` bytes at most."""
+    """Sends one reply, from its opening to its end."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        framing: Framing,
-        responder: Responder,
-        filters: Filters | None,
-        limit: int | None = None,
-    ) -> None:
-        self._limit = limit
+    def __init__(self, endpoint: Endpoint, framing: Framing, responder: Responder, filters: Filters | None) -> None:
         self._endpoint = endpoint
         self._framing = framing
         self._responder = responder
@@ -130,17 +118,16 @@ class Relay:
             else:
                 await self._pull(body, idle_timeout)
         except (httpx.HTTPError, httpx.StreamError) as error:
-            await self.break_off(BROKE)
-            return failure_of(error, Phase.STREAM)
+            if not self._all_there():
+                await self.break_off(BROKE)
+                return failure_of(error, Phase.STREAM)
         except TimeoutError:
-            await self.break_off(BROKE)
-            return Failure(Kind.TIMEOUT, Phase.STREAM, f"silent for {idle_timeout:g} s in mid-stream")
+            if not self._all_there():
+                await self.break_off(BROKE)
+                return Failure(Kind.TIMEOUT, Phase.STREAM, f"silent for {idle_timeout:g} s in mid-stream")
         except PluginFault as fault:
             await self.break_off(FILTER_FAILED)
             return Failure(Kind.PLUGIN, Phase.STREAM, str(fault))
-        except TooLong:
-            await self.break_off(TOO_LONG)
-            return Failure(Kind.MALFORMED, Phase.STREAM, f"the stream is longer than {self._limit} bytes")
         if not self._complete():
             await self.break_off(INCOMPLETE)
             return Failure(Kind.BROKEN, Phase.STREAM, "the stream ended without its terminal event")
@@ -164,7 +151,7 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            await stream.relay(self._pass_on if self._limit is None else self._pass_on_some)
+            await stream.relay(self._pass_on)
         finally:
             self._responder.watch_flow(None, None)
 
@@ -172,23 +159,13 @@ class Relay:
         self._responder.push(data)
         self.tail.add(data)
 
-    def _pass_on_some(self, data: bytes) -> None:
-        self._check_length(data)
-        self._pass_on(data)
-
-    def _check_length(self, data: bytes) -> None:
-        if self._limit is not None and self.tail.sent + len(data) > self._limit:
-            raise TooLong
-
     async def _pull(self, body: UpstreamReply, idle_timeout: float) -> None:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:
             async for data in body:
                 silence.reschedule(None)
-                passed = self.take(data)
-                self._check_length(passed)
-                await self._send(passed)
+                await self._send(self.take(data))
                 silence.reschedule(loop.time() + idle_timeout)
         if self._filters:
             await self._send(self._filters.finish())
@@ -197,6 +174,17 @@ class Relay:
         if data:
             await self._responder.write(data)
             self.tail.add(data)
+
+    def _all_there(self) -> bool:
+        """Whether a stream that broke had its last event already, to the last byte: then the caller has everything, and
+        an error behind it would be the only thing that is wrong. What filters hold back nobody can tell.
+        """
+        if self._filters:
+            return False
+        tail = bytes(self.tail)
+        if self._framing is Framing.SSE:
+            return tail.endswith(b"\n\n") and self.tail.ends_with(self._endpoint.terminals)
+        return self._framing is Framing.NDJSON and _is_done(tail)
 
     def _complete(self) -> bool:
         """An SSE stream must have had its terminal event: Ollama swallows errors that happen inside of one.
@@ -208,6 +196,17 @@ class Relay:
         if self._framing is not Framing.SSE or not self._endpoint.terminals:
             return True
         return self._received.ends_with(self._endpoint.terminals)
+
+
+def _is_done(tail: bytes) -> bool:
+    """Whether the last line is whole and says `done`, as Ollama ends its own streams."""
+    lines = tail.splitlines(keepends=True)
+    if not lines or not lines[-1].endswith(b"\n"):
+        return False
+    try:
+        return bool(json.loads(lines[-1])["done"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _tail_for(endpoint: Endpoint) -> Tail:

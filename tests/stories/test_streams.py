@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -38,6 +39,25 @@ async def test_bytes_pass_untouched_whatever_their_boundaries(first: SimulatedOl
     expected = await direct(first, stream)
     assert response.headers["content-type"] == expected.headers["content-type"]
     assert len(response.content) == len(expected.content)
+
+
+async def test_a_stream_that_breaks_behind_its_last_event_is_complete(
+    gateway: RunningGateway, first: SimulatedOllama, stream: Chat
+) -> None:
+    first.script(stream.path, Cut(after=1000))  # all events, but not the end of the body
+    response = await stream.ask(gateway)
+    assert stream.text_of(response) == "Hello from simulated backend first. You said: hi"
+    assert "error" not in response.text
+
+
+async def test_one_that_breaks_inside_of_it_is_not(
+    gateway: RunningGateway, first: SimulatedOllama, stream: Chat
+) -> None:
+    events = len((await direct(first, stream)).text.strip().split("\n\n" if stream.path != CHAT else "\n"))
+    first.script(stream.path, Cut(after=events - 1, within="event"))
+    response = await stream.ask(gateway)
+    last = response.text.strip().splitlines()[-1].removeprefix("data: ")
+    assert error_of(stream, json.loads(last)) == "the model's reply was interrupted"
 
 
 async def test_an_event_reaches_the_client_before_the_next_one_exists(
