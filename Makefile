@@ -9,7 +9,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: bench check clean demo docs format help lock redis serve test timing
+.PHONY: bench chaos check clean demo docs format help lock redis serve test timing
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ bench: $(RUNTIME) ## Speed, side by side with nginx, HAProxy and LiteLLM (benchm
 
 timing: $(RUNTIME) ## Whether the time of a refusal tells if a model exists; BENCH_ARGS=--pairs=1000
 	$(BIN)/python benchmarks/denial_timing.py $(BENCH_ARGS)
+
+chaos: $(DEVELOPMENT) ## Thousands of requests while backends die, hang and return, for ten minutes; CHAOS_ARGS='--minutes 2'
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)

@@ -207,5 +207,4 @@ def _identity(record: KeyRecord) -> Identity:
         admin=record.admin,
         requests_per_minute=record.rpm,
         cloud=record.cloud,
-        total_deadline=record.deadline,
     )
