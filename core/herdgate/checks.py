@@ -76,7 +76,8 @@ async def visible(points: HookPoints, identity: Identity, entries: Sequence[Mode
     """Those of the models that this caller may see: the same question, to the same plugins, as for one model."""
     if not entries:
         return []
-    verdicts = await points.authorise(identity, Action.SEE, [Resource(entry.name, entry.cloud) for entry in entries])
+    asked = tuple([Resource(entry.name, entry.cloud) for entry in entries])
+    verdicts = await points.authorise(identity, Action.SEE, asked)
     return [entry for entry, verdict in zip(entries, verdicts, strict=True) if isinstance(verdict, Allow)]
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from herdgate.access import Identity
@@ -137,6 +138,7 @@ class Head:
     def __post_init__(self) -> None:
         media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         object.__setattr__(self, "content_type", media_type)
+        object.__setattr__(self, "headers", MappingProxyType(self.headers))
 
 
 class Exchange:
@@ -209,7 +211,7 @@ class Exchange:
         """Note that the request has come further."""
         if stage <= self.stage:
             raise RuntimeError(f"request {self.id} cannot go from {self.stage.name} to {stage.name}")
-        self.stage = stage
+        record(self, "stage", stage)
 
     @property
     def committed(self) -> bool:
@@ -218,6 +220,27 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.id} {self.method} {self.path} {self.stage.name.lower()}>"
+
+
+record = object.__setattr__
+"""`record(exchange, "model", model)`: how the core, and nobody else, writes into an exchange that plugins see."""
+
+
+class SealedExchange(Exchange):
+    """An exchange of a request that is served: plugins read it, and write into its `notes` alone."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(
+            f"plugins cannot change the {name} of an exchange: what they have to say goes into its notes"
+        )
+
+
+def sealed(exchange: Exchange) -> Exchange:
+    """The same object, in which nothing can be set any more but by `record`."""
+    exchange.__class__ = SealedExchange
+    return exchange
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from herdgate import checks
 from herdgate.access import Action, Deny, Identity
 from herdgate.catalogue import Catalogue
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
-from herdgate.exchange import Exchange
+from herdgate.exchange import Exchange, record
 from herdgate.exhausted import BUSY
 from herdgate.masking import Denied
 from herdgate.names import InvalidModelName, ModelName
@@ -82,9 +82,10 @@ def _catalogue(exchange: Exchange, runtime: Runtime) -> Catalogue:
 async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Reply:
     asked = unquote(exchange.path[len(endpoint.path) :])
     try:
-        exchange.model = name = ModelName.parse(asked)
+        name = ModelName.parse(asked)
     except InvalidModelName as error:
         raise Halt(error_reply(exchange.family, 400, str(error), request_id=exchange.id)) from error
+    record(exchange, "model", name)
     catalogue = _catalogue(exchange, runtime)
     held = catalogue.look_up(name)  # not in the union: searching it would take longer for what is not in it
     verdict = await checks.allowed(runtime.points, identity, Action.SEE, checks.resource(name, held))

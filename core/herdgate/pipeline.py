@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from herdgate import checks, local, pluginroutes, routed
 from herdgate.answer import Answer
 from herdgate.errors import Halt, error_reply
-from herdgate.exchange import Exchange, Outcome, Stage
+from herdgate.exchange import Exchange, Outcome, Stage, record
 from herdgate.exhausted import TIMED_OUT
 from herdgate.faults import PluginFault
 from herdgate.masking import Denied, masked
@@ -71,13 +71,14 @@ async def _answer(answer: Answer, runtime: Runtime) -> None:
 async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     exchange, responder, points = answer.exchange, answer.responder, runtime.points
     if exchange.endpoint is None:
-        exchange.endpoint = runtime.routes.endpoint(exchange.path)
+        record(exchange, "endpoint", runtime.routes.endpoint(exchange.path))
     if (reply := local.open_reply(exchange, responder, runtime)) is not None:
         await answer.give(reply)
         return
     if runtime.process.phase is Phase.REFUSING:
         raise Halt(routed.busy(exchange, STOPPING))
-    exchange.identity = identity = await checks.authenticated(exchange, responder, points, runtime.origins)
+    identity = await checks.authenticated(exchange, responder, points, runtime.origins)
+    record(exchange, "identity", identity)
     exchange.advance(Stage.AUTHENTICATED)
     endpoint = checks.routed_endpoint(exchange)
     await checks.admitted(exchange, identity, points, scope)

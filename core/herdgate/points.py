@@ -57,9 +57,10 @@ def narrowed(given: Sequence[Candidate], returned: Sequence[Candidate]) -> Seque
     A plugin may narrow and reorder: a backend it was not given may not host the model, or an earlier plugin took it
     out.
     """
+    kept = tuple(returned)  # nobody can add to it behind our back
     known = {id(candidate) for candidate in given}
-    for candidate in returned:
+    for candidate in kept:
         if id(candidate) not in known:
             raise ValueError(f"returned {candidate!r:.80}, which it was not given or returned twice")
         known.discard(id(candidate))
-    return returned
+    return kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from herdgate import inflate
 from herdgate.body import BadBody, Body, read_body
 from herdgate.errors import Halt, error_reply
-from herdgate.exchange import Exchange
+from herdgate.exchange import Exchange, record
 from herdgate.form import read_form
 from herdgate.names import InvalidModelName, ModelName
 from herdgate.responder import BodyTooLarge, Responder
@@ -33,10 +33,11 @@ async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Respon
 
 def note(exchange: Exchange, endpoint: Endpoint, body: Body) -> None:
     """Note in the exchange what a body says. Raises BadBody or InvalidModelName."""
-    exchange.body = body
-    exchange.model = _model(body, endpoint)
-    exchange.unloads = unloads(body, endpoint)
-    exchange.streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
+    streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
+    record(exchange, "body", body)
+    record(exchange, "model", _model(body, endpoint))
+    record(exchange, "unloads", unloads(body, endpoint))
+    record(exchange, "streaming", streaming)
 
 
 def _model(body: Body, endpoint: Endpoint) -> ModelName:

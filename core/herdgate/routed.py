@@ -74,7 +74,7 @@ async def candidates(
     """
     found = await _decided(exchange, endpoint, identity, runtime)
     exchange.advance(Stage.AUTHORISED)
-    return await runtime.points.select_candidates(exchange, found)
+    return await runtime.points.select_candidates(exchange, tuple(found))
 
 
 async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> Sequence[Candidate]:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from herdgate.access import Action, Identity, Resource
 from herdgate.body import BadBody, Body, read_body
 from herdgate.errors import Halt, Reply, error_reply
-from herdgate.exchange import Exchange
+from herdgate.exchange import Exchange, record
 from herdgate.names import InvalidModelName, ModelName
 from herdgate.responder import BodyTooLarge, Responder
 
@@ -74,11 +74,12 @@ class Call:
         if coding is not None and coding.strip().lower() not in {"", "identity"}:
             raise Halt(self.error(415, f"content-encoding {coding:.40} is not supported here"))
         try:
-            self.exchange.body = body = read_body(await self._responder.body(limit))
+            body = read_body(await self._responder.body(limit))
         except BodyTooLarge:
             raise Halt(self.error(413, "request body too large")) from None
         except BadBody as error:
             raise Halt(self.error(400, str(error))) from None
+        record(self.exchange, "body", body)
         return body
 
     def pieces(self) -> AsyncIterator[bytes]:
@@ -91,7 +92,7 @@ class Call:
         For what only the body tells. The first model is what logs will say that the request was about.
         """
         if models:
-            self.exchange.model = models[0]
+            record(self.exchange, "model", models[0])
         await self._ask(action, *(Resource(model) for model in models))
 
     def model(self, text: str) -> ModelName:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from herdgate.bodybudget import BodyBudget
 from herdgate.errors import error_reply
-from herdgate.exchange import Exchange
+from herdgate.exchange import Exchange, sealed
 from herdgate.front import wire
 from herdgate.front.address import client_address
 from herdgate.front.connection import LINGER, GatewayConnection
@@ -64,12 +64,14 @@ class Door:
         client = connection.peer
         if trusted and "x-forwarded-for" in headers:
             client = client_address(client, [headers["x-forwarded-for"]], trusted)
-        exchange = Exchange(
-            request_id(headers.get("x-request-id")),
-            method=head.method,
-            path=head.path,
-            client=client,
-            headers=headers,
+        exchange = sealed(
+            Exchange(
+                request_id(headers.get("x-request-id")),
+                method=head.method,
+                path=head.path,
+                client=client,
+                headers=headers,
+            )
         )
         cors = runtime.origins.cors(host=headers.get("host"), origin=headers["origin"]) if "origin" in headers else {}
         if runtime.draining:

@@ -32,6 +32,10 @@ class Decisions:
         """The answers to one hook, of all plugins or of one."""
         return [each for each in self.all if each.hook == hook and plugin in {None, each.plugin}]
 
+    def of_plugin(self, plugin: str) -> list[Decision]:
+        """All answers of one plugin."""
+        return [each for each in self.all if each.plugin == plugin]
+
     def recorded(self, plugin: Plugin) -> Plugin:
         """The same plugin, whose answers are recorded from now on."""
         impls = {hook: self._recorded(hook, impl) for hook, impl in plugin.impls.items()}
