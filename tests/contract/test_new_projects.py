@@ -2,6 +2,7 @@
 nothing to say, and its wheel brings the plugin.
 """
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -92,6 +93,13 @@ def test_the_wheel_brings_the_plugin(projects: Path, tmp_path: Path) -> None:
     (wheel,) = tmp_path.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         assert "herdgate_my_admit.py" in archive.namelist()
+
+
+def test_a_program_is_told_what_was_written(tmp_path: Path) -> None:
+    command = ["plugins", "new", "mine", "--hook", "admit", "--directory", str(tmp_path / "mine"), "--json"]
+    answer = json.loads(CliRunner().invoke(main, command).stdout)
+    assert answer["plugin"] == "mine"
+    assert all((Path(answer["directory"]) / file).is_file() for file in answer["files"])
 
 
 # what is refused

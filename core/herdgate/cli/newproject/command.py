@@ -11,6 +11,8 @@ import click
 
 from herdgate.cli.failures import BadAnswer, BadUsage
 from herdgate.cli.newproject.writing import Names, files_of
+from herdgate.cli.options import json_option
+from herdgate.cli.output import print_json
 from herdgate.config.problems import suggestion
 from herdgate.hooks import INFO
 from herdgate.pluginsource import GROUP
@@ -22,7 +24,8 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z][a-z0-9]*)*")
 @click.argument("name")
 @click.option("--hook", required=True, metavar="HOOK", help="What it decides: `proxyctl plugins hooks` lists them.")
 @click.option("--directory", metavar="DIR", type=Path, help="Where to write it; by default herdgate-NAME, here.")
-def new(name: str, hook: str, directory: Path | None) -> None:
+@json_option
+def new(name: str, hook: str, directory: Path | None, as_json: bool) -> None:
     """Start the plugin NAME: write an installable project with one class, its settings, and tests that pass.
 
     NAME is made of lower-case words with hyphens between them, such as cheapest-first.
@@ -36,7 +39,11 @@ def new(name: str, hook: str, directory: Path | None) -> None:
         owner = point.dist.name if point.dist else point.value
         raise BadAnswer(f"{owner} already brings a plugin of the name {names.plugin}: choose another one")
     place = directory or Path(names.distribution)
-    _write(place, files_of(names, hook))
+    files = files_of(names, hook)
+    _write(place, files)
+    if as_json:
+        print_json({"plugin": names.plugin, "directory": str(place), "files": list(files)})
+        return
     click.echo(f"{place} is written. Next:\n")
     for line in (f"cd {place}", "pip install .", "pytest", f"proxyctl plugins check {names.plugin}"):
         click.echo(f"    {line}")
