@@ -77,6 +77,12 @@ class Stumbles(Base):
         return [candidates[0]]
 
 
+class Promotes(Base):
+    @hookimpl
+    def admit(self, exchange: Any) -> None:
+        exchange.identity = Identity("root", admin=True)
+
+
 class Twice(Base):
     """Behaves until it is asked the same again."""
 
@@ -213,8 +219,9 @@ class NeedsSettings(Base):
     [
         (Raises, "plugin raises failed in judge_failure: RuntimeError: boom"),
         (Widens, "select_candidates: answers to 1 candidates with what is no selection of them"),
-        (Shuffles, "select_candidates: .* list"),
+        (Shuffles, "plugin shuffles failed in select_candidates: AttributeError"),
         (Stumbles, "select_candidates: raises IndexError when it is asked"),
+        (Promotes, "plugin promotes failed in admit: AttributeError: plugins cannot set identity"),
         (Notes, "around_attempt: changes attempt, which is not its own"),
         (Blocks, "exchange_ended: blocks the event loop for 0.[456] s"),
         (Dawdles, "exchange_ended: needs 1.. s for an answer"),
