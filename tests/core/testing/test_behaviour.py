@@ -221,7 +221,7 @@ class NeedsSettings(Base):
         (Widens, "select_candidates: answers to 1 candidates with what is no selection of them"),
         (Shuffles, "plugin shuffles failed in select_candidates: AttributeError"),
         (Stumbles, "select_candidates: raises IndexError when it is asked"),
-        (Promotes, "plugin promotes failed in admit: AttributeError: plugins cannot set identity"),
+        (Promotes, "plugin promotes failed in admit: AttributeError: plugins cannot change the identity"),
         (Notes, "around_attempt: changes attempt, which is not its own"),
         (Blocks, "exchange_ended: blocks the event loop for 0.[456] s"),
         (Dawdles, "exchange_ended: needs 1.. s for an answer"),
