@@ -17,6 +17,7 @@ from types import FunctionType
 from pydantic import BaseModel
 
 import herdgate
+from failover_page import page as failover
 from herdgate.config import ReferenceRow, load, reference
 from herdgate.config.schema import VARIABLES
 from herdgate.hooks import INFO, Hooks, Kind, described
@@ -273,6 +274,7 @@ def surface_page() -> str:
 
 
 PAGES = {"hooks.md": hooks_page, "configuration.md": configuration_page, "surface.md": surface_page}
+PAGES["failover.md"] = lambda: f"{NOTE}\n{failover(_table)}"
 
 
 def main(arguments: Sequence[str]) -> int:

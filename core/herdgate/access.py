@@ -49,6 +49,7 @@ class Identity:
     `models` are the patterns that the built-in `model_access` matches on canonical names; a plugin with rules of its
     own may leave them empty. `cloud` says whether models that run in Ollama's cloud are among them. `anonymous` marks a
     caller without credentials: it can never be an admin, and the gateway checks `Host` and `Origin` of its requests.
+    `total_deadline` is how long one of its requests may take, in seconds; the core sees to it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Identity:
     anonymous: bool = False
     requests_per_minute: int | None = None
     cloud: bool = False
+    total_deadline: float | None = None
 
     def __post_init__(self) -> None:
         if self.anonymous and self.admin:

@@ -90,7 +90,8 @@ class Discovery:
         self._tasks.spawn(self._end_first_round(), "first discovery round")
 
     async def close(self) -> None:
-        """Stop polling and close all upstreams."""
+        """Stop polling and close all upstreams. From now on there are no backends."""
+        self._order = ()
         await self._tasks.close()
         for watched in self._watched.values():
             await watched.upstream.aclose()

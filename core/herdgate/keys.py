@@ -56,6 +56,8 @@ class KeyRecord(BaseModel):
     """Requests per minute at most; None: no limit."""
     cloud: bool = False
     """Whether the patterns cover models that run in Ollama's cloud."""
+    deadline: float | None = None
+    """Seconds that one request may take at most, its whole reply included; None: no limit."""
 
     def live(self, now: float) -> bool:
         """Return whether the key is neither revoked nor expired."""
@@ -134,6 +136,7 @@ class KeyStore:
         expires_at: float | None = None,
         rpm: int | None = None,
         cloud: bool = False,
+        deadline: float | None = None,
     ) -> tuple[KeyRecord, SecretStr]:
         """Make a key; return its record, and the secret, which is kept nowhere.
 
@@ -150,6 +153,7 @@ class KeyStore:
             expires=expires_at,
             rpm=rpm,
             cloud=cloud,
+            deadline=deadline,
         )
         _check(record)
 
@@ -235,6 +239,8 @@ def _check(record: KeyRecord) -> None:
         raise BadKey(f"the key {name!r} would have expired before it was made")
     if record.rpm is not None and record.rpm < 1:
         raise BadKey(f"a limit of {record.rpm} requests per minute lets nothing through: the least is 1")
+    if record.deadline is not None and record.deadline <= 0:
+        raise BadKey(f"no request can be answered within {record.deadline:g} seconds")
 
 
 def _if_live(record: KeyRecord, now: float) -> KeyRecord | Refused:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import nullcontext
 
 from herdgate import checks, local, pluginroutes, routed
+from herdgate.access import Identity
 from herdgate.answer import Answer
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage, record
@@ -80,6 +82,15 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     identity = await checks.authenticated(exchange, responder, points, runtime.origins)
     record(exchange, "identity", identity)
     exchange.advance(Stage.AUTHENTICATED)
+    if identity.total_deadline is None:
+        await _serve_caller(answer, identity, runtime, scope)
+    else:
+        async with asyncio.timeout(identity.total_deadline - (time.monotonic() - exchange.started)):
+            await _serve_caller(answer, identity, runtime, scope)
+
+
+async def _serve_caller(answer: Answer, identity: Identity, runtime: Runtime, scope: Scope) -> None:
+    exchange, points = answer.exchange, runtime.points
     endpoint = checks.routed_endpoint(exchange)
     await checks.admitted(exchange, identity, points, scope)
     exchange.advance(Stage.ADMITTED)

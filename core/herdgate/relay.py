@@ -29,6 +29,7 @@ TAIL = 16 * 1024
 
 BROKE = "the model's reply was interrupted"
 INCOMPLETE = "the model's reply ended before it was complete"
+TOO_LONG = "the model's reply is longer than is allowed here"
 FILTER_FAILED = "the model's reply could not be processed"
 
 
@@ -86,10 +87,22 @@ class EventTail(Tail):
         return self._name.startswith(tuple(terminals))
 
 
-class Relay:
-    """Sends one reply, from its opening to its end."""
+class TooLong(Exception):  # noqa: N818 - the backend's doing
+    """The stream has grown past the limit."""
 
-    def __init__(self, endpoint: Endpoint, framing: Framing, responder: Responder, filters: Filters | None) -> None:
+
+class Relay:
+    """Sends one reply, from its opening to its end, of `limit` bytes at most."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        framing: Framing,
+        responder: Responder,
+        filters: Filters | None,
+        limit: int | None = None,
+    ) -> None:
+        self._limit = limit
         self._endpoint = endpoint
         self._framing = framing
         self._responder = responder
@@ -128,6 +141,9 @@ class Relay:
         except PluginFault as fault:
             await self.break_off(FILTER_FAILED)
             return Failure(Kind.PLUGIN, Phase.STREAM, str(fault))
+        except TooLong:
+            await self.break_off(TOO_LONG)
+            return Failure(Kind.MALFORMED, Phase.STREAM, f"the stream is longer than {self._limit} bytes")
         if not self._complete():
             await self.break_off(INCOMPLETE)
             return Failure(Kind.BROKEN, Phase.STREAM, "the stream ended without its terminal event")
@@ -151,7 +167,7 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            await stream.relay(self._pass_on)
+            await stream.relay(self._pass_on if self._limit is None else self._pass_on_some)
         finally:
             self._responder.watch_flow(None, None)
 
@@ -159,13 +175,23 @@ class Relay:
         self._responder.push(data)
         self.tail.add(data)
 
+    def _pass_on_some(self, data: bytes) -> None:
+        self._check_length(data)
+        self._pass_on(data)
+
+    def _check_length(self, data: bytes) -> None:
+        if self._limit is not None and self.tail.sent + len(data) > self._limit:
+            raise TooLong
+
     async def _pull(self, body: UpstreamReply, idle_timeout: float) -> None:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:
             async for data in body:
                 silence.reschedule(None)
-                await self._send(self.take(data))
+                passed = self.take(data)
+                self._check_length(passed)
+                await self._send(passed)
                 silence.reschedule(loop.time() + idle_timeout)
         if self._filters:
             await self._send(self._filters.finish())

@@ -132,10 +132,11 @@ async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Run
     if endpoint.action is Action.SEE and not (answer.exchange.identity and answer.exchange.identity.admin):
         filters = [("herdgate", ShowRedaction()), *filters]
     chain = Filters(filters, runtime.points.ledger) if filters else None
+    limit = runtime.settings.server.max_stream
     if opened.complete:
         await _send_whole(answer, opened, chain)
         return None
-    return await _send_stream(answer, endpoint, opened, chain)
+    return await _send_stream(answer, Relay(endpoint, opened.framing, answer.responder, chain, limit), opened)
 
 
 async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:
@@ -147,8 +148,7 @@ async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -
     await answer.give(Reply(opened.head.status, headers, body))
 
 
-async def _send_stream(answer: Answer, endpoint: Endpoint, opened: Opened, filters: Filters | None) -> Failure | None:
-    relay = Relay(endpoint, opened.framing, answer.responder, filters)
+async def _send_stream(answer: Answer, relay: Relay, opened: Opened) -> Failure | None:
     first = relay.take(opened.opening)
     answer.commit(opened.head.status, relay)
     await relay.begin(

@@ -207,4 +207,5 @@ def _identity(record: KeyRecord) -> Identity:
         admin=record.admin,
         requests_per_minute=record.rpm,
         cloud=record.cloud,
+        total_deadline=record.deadline,
     )

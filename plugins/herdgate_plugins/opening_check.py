@@ -50,7 +50,18 @@ def _inspect_event(event: bytes) -> Failure | None:
     data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
     if b"event: error" in lines or b"event:error" in lines:
         return _error(data)
-    return None if data == b"[DONE]" else _inspect_json(data)
+    return None if data == b"[DONE]" else _inspect_json(data) or _inspect_sign(data)
+
+
+def _inspect_sign(data: bytes) -> Failure | None:
+    """Ollama has no words for an error inside of a stream of OpenAI's: it sends a chunk without text that names no
+    model, and then ends the stream.
+    """
+    if b'"model":""' in data and b'"fp_ollama"' in data and b'"finish_reason":null' in data:
+        return Failure(
+            Kind.ERROR_EVENT, Phase.OPENING, "the sign of an error as the first event; it does not say which"
+        )
+    return None
 
 
 def _inspect_json(text: bytes) -> Failure | None:

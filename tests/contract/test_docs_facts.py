@@ -8,10 +8,12 @@ import pytest
 from tests.contract.documents import ROOT, document
 
 from herdgate.catalogue import GONE_AFTER
+from herdgate.config.schema import ServerSettings
 from herdgate.exchange import Outcome
 from herdgate.exhausted import conclude
 from herdgate.failure import Failure, GiveUp, Kind, Phase, TryNext, default_verdict
-from herdgate.front.door import BODIES_AT_ONCE, Patience
+from herdgate.front.connection import SLOWEST
+from herdgate.front.door import BODIES_AT_ONCE
 from herdgate.logwriter import LIMIT
 from herdgate.opening import EVENT_LIMIT, HOLD_LIMIT
 from herdgate.state import CALL_LIMIT
@@ -19,6 +21,7 @@ from herdgate.supervisor import GIVE_UP_AFTER
 from herdgate_plugins.api_keys import TRUSTED
 
 MIB = 1024**2
+CLIENT_TIMEOUT = ServerSettings.model_fields["client_timeout"].default
 OPERATING = document("docs/operating.md")
 SOURCE = "\n".join(path.read_text() for root in ("core", "plugins") for path in (ROOT / root).rglob("*.py"))
 
@@ -141,7 +144,8 @@ def test_every_outcome_is_explained() -> None:
         ("docs/operating.md", f"up to {HOLD_LIMIT / MIB:g} MiB, so it fails over"),
         ("docs/operating.md", f"bounded by {LIMIT / MIB:g} MiB"),
         ("docs/operating.md", f"served for {TRUSTED:g} seconds"),
-        ("docs/operating.md", f"silent for {Patience().body:g} s while sending"),
+        ("docs/operating.md", f"`client_timeout` ({CLIENT_TIMEOUT:g} s)"),
+        ("docs/operating.md", f"{SLOWEST / 1024:g} KiB per second"),
         ("docs/operating.md", {8: "exceed eight times `max_body`"}[BODIES_AT_ONCE]),
         ("docs/operating.md", {5: "Five that die in a row"}[GIVE_UP_AFTER]),
         ("docs/writing-plugins.md", f"up to {CALL_LIMIT} seconds per call"),

@@ -199,6 +199,7 @@ async def test_a_secret_in_place_of_a_name_is_not_repeated(keys: KeyStore) -> No
         ("alice", {"expires_at": 0.0}, "expired before it was made"),
         ("alice", {"rpm": 0}, "0 requests per minute"),
         ("alice", {"rpm": -1}, "-1 requests per minute"),
+        ("alice", {"deadline": 0}, "within 0 seconds"),
     ],
 )
 async def test_values_that_make_no_key(keys: KeyStore, name: str, options: dict[str, object], problem: str) -> None:
@@ -252,7 +253,7 @@ async def test_a_record_of_the_first_version_is_read(state: State, keys: KeyStor
     """This text must stay readable for ever."""
     text = (
         '{"id":"k_0123456789ab","name":"alice","hash":"' + "0" * 64 + '","models":["llama3*"],"admin":false,'
-        '"created":1800000000.5,"expires":null,"revoked":null,"rpm":null,"cloud":false}'
+        '"created":1800000000.5,"expires":null,"revoked":null,"rpm":null,"cloud":false,"deadline":null}'
     )
     await state.put(SPACE, "k_0123456789ab", text.encode())
     record = await keys.find("alice")

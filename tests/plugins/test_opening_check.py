@@ -4,7 +4,7 @@ import pytest
 
 from herdgate import Exchange, Failure, Head, Kind, Phase
 from herdgate.opening import HOLD_LIMIT
-from herdgate.testing.faults import Events, FirstEvent
+from herdgate.testing.faults import ErrorEvent, Events, FirstEvent
 from herdgate.testing.gateway import running_gateway
 from herdgate.testing.simulated import SimulatedOllama
 from herdgate.testing.simulation.fault import Fault
@@ -35,6 +35,7 @@ def inspected(opening: bytes, content_type: str, path: str = "/api/chat") -> Fai
         (b": waiting\n\nid: 1\nretry: 10\nevent: message_start\ndata: {}\n\n", SSE),
         (b'data: {"a":\ndata: 1}\n\n', SSE),
         (b"data: [DONE]\n\n", SSE),
+        (b'data: {"model":"","choices":[],"prompt_filter_results":[]}\n\n', SSE),  # Azure's first chunk
     ],
 )
 def test_a_good_opening_passes(opening: bytes, content_type: str) -> None:
@@ -119,6 +120,7 @@ COMPLETIONS = "/v1/chat/completions"
         (COMPLETIONS, FirstEvent(b"<html>\n\n")),
         (COMPLETIONS, Events((b'data: {"choices":[]}',))),
         (COMPLETIONS, Events((b": nothing but a comment\n\n",))),
+        (COMPLETIONS, ErrorEvent(0)),
     ],
 )
 async def test_a_bad_first_event_sends_the_request_to_the_next_backend(path: str, fault: Fault) -> None:

@@ -46,8 +46,9 @@ async def test_too_many_headers_are_refused(gateway: RunningGateway, size: int) 
 async def test_a_caller_that_falls_silent_gets_a_408(
     first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("herdgate.front.door.Patience", lambda: Patience(head=0.2, body=0.2, linger=60.0))
-    async with running_gateway(first) as gateway, connected(gateway) as connection:
+    monkeypatch.setattr("herdgate.front.door.Patience", lambda: Patience(head=0.2, linger=60.0))
+    toml = '[server]\nclient_timeout = "200ms"\n'
+    async with running_gateway(first, toml=toml) as gateway, connected(gateway) as connection:
         connection.send(sent)
         reply = await connection.reply()
         assert (reply.status, reply.header("connection")) == (408, "close")

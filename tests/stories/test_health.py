@@ -71,15 +71,16 @@ async def test_a_machine_that_takes_connections_and_answers_nothing_is_left(
         assert asked(first, chat.path) == 1
 
 
-@pytest.mark.parametrize("chat", [ASK, Chat(OPENAI_CHAT, stream=True)])
-async def test_a_backend_that_loads_a_model_is_never_left(second: SimulatedOllama, chat: Chat) -> None:
+async def test_a_backend_that_loads_a_model_is_never_left(second: SimulatedOllama) -> None:
+    ways = (ASK, Chat(OPENAI_CHAT, stream=True))
     async with (
         SimulatedOllama(name="first", models=[MODEL], load_time=1.2) as first,
         running_gateway(first, second, toml=watching(PATIENT), env=SELDOM) as gateway,
     ):
         questions = asked(first, "/api/version")
-        assert "backend first" in chat.text_of(await chat.ask(gateway))
-        assert asked(first, chat.path) == 1
+        for chat, reply in zip(ways, await asyncio.gather(*(chat.ask(gateway) for chat in ways)), strict=True):
+            assert "backend first" in chat.text_of(reply)
+            assert asked(first, chat.path) == 1
         assert asked(first, "/api/ps") == 0
         assert 2 <= asked(first, "/api/version") - questions <= 8
 

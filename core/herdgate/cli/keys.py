@@ -45,6 +45,7 @@ class _Wanted(TypedDict):
     admin: bool
     rpm: int | None
     cloud: bool
+    deadline: int | None
     expires: int | None
 
 
@@ -55,6 +56,9 @@ class _Wanted(TypedDict):
 )
 @click.option("--admin", is_flag=True, help="It may also see the gateway's own pages and which backend answered.")
 @click.option("--rpm", type=int, metavar="N", help="Requests per minute at most.")
+@click.option(
+    "--deadline", metavar="TIME", callback=_seconds, help="How long one request may take, its reply included: 30s, 15m."
+)
 @click.option(
     "--cloud", is_flag=True, help="It may also use models that run in Ollama's cloud, through backends that allow it."
 )
@@ -87,6 +91,7 @@ async def _create(settings: Settings, wanted: _Wanted) -> tuple[KeyRecord, str, 
             expires_at=until,
             rpm=wanted["rpm"],
             cloud=wanted["cloud"],
+            deadline=wanted["deadline"],
         )
         return record, secret.get_secret_value(), place
 
@@ -182,6 +187,7 @@ def _limits(record: KeyRecord) -> dict[str, object]:
         "expires": _when(record.expires),
         "rpm": record.rpm,
         "cloud": record.cloud,
+        "deadline": record.deadline,
     }
 
 

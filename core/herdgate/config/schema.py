@@ -116,6 +116,14 @@ class ServerSettings(_Section):
     total_deadline: Duration | None = Field(
         default=None, description="Longest time for one request, all attempts and the whole stream included."
     )
+    client_timeout: Duration = Field(
+        default=60.0,
+        description="Time for which a caller may send nothing of its request's body, or take next to nothing of its "
+        "reply.",
+    )
+    max_stream: Size | None = Field(
+        default=None, description="Longest stream that is relayed; a longer one ends with an error."
+    )
     trusted_proxies: Annotated[
         tuple[Annotated[Network, BeforeValidator(_network), PlainSerializer(str)], ...],
         Accepted('a list of IP addresses and networks, such as ["10.0.0.0/8", "::1"]'),

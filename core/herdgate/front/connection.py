@@ -8,7 +8,9 @@ request than all the rest of the gateway.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +26,12 @@ AHEAD = 64 * 1024
 """Bytes that are taken before anybody wants them: of a body, or of requests sent ahead of the replies."""
 LINGER = 1.0
 """Seconds for which a caller whose request was not read to its end may go on sending, so that it can read the reply."""
+SLOWEST = 4096
+"""Bytes per second that a caller must send of a body, or take of a reply, on average."""
+_UNSENT = 128 * 1024
+"""Bytes that the system may hold unsent for a caller that does not keep up: what it holds beyond that would pass for
+taken.
+"""
 _WRITE_HIGH, _WRITE_LOW = 64 * 1024, 16 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _NEVER = float("inf")
@@ -32,7 +40,8 @@ _NEVER = float("inf")
 class GatewayConnection(asyncio.Protocol):
     """Reads requests, runs a task for each, and writes what that task gives it.
 
-    `due` is when the caller will have been silent for too long, on the loop's clock: the door looks after it.
+    `due` is when the caller will have been silent for too long, `stuck` when it will have taken too little of what was
+    written, both on the loop's clock: the door looks after them.
     """
 
     __slots__ = (
@@ -44,6 +53,7 @@ class GatewayConnection(asyncio.Protocol):
         "_on_full",
         "_on_ready",
         "_reading",
+        "_unsent",
         "_writable",
         "door",
         "due",
@@ -51,6 +61,7 @@ class GatewayConnection(asyncio.Protocol):
         "keep_alive",
         "loop",
         "peer",
+        "stuck",
         "task",
         "transport",
     )
@@ -64,6 +75,7 @@ class GatewayConnection(asyncio.Protocol):
         self.peer = ""
         self.task: asyncio.Task[None] | None = None
         self.due = _NEVER
+        self.stuck = _NEVER
         self.keep_alive = True
         self.full = False
         """Whether the caller does not read what was written."""
@@ -73,6 +85,7 @@ class GatewayConnection(asyncio.Protocol):
         """Whether a part of a head is there, and its time running."""
         self._body: Incoming | None = None
         self._reading = True
+        self._unsent = 0
         self._lingering = False
         self._writable: asyncio.Future[None] | None = None
         self._on_full: Callable[[], None] | None = None
@@ -108,7 +121,7 @@ class GatewayConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The caller has left: whatever was done for it ends."""
         self._connections.discard(self)
-        self.due = _NEVER
+        self.due = self.stuck = _NEVER
         self._ahead = b""
         if self.task is not None:
             self.task.cancel()
@@ -118,12 +131,14 @@ class GatewayConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The caller does not read, or not fast enough."""
         self.full = True
+        self._watch_progress()
         if self._on_full is not None:
             self._on_full()
 
     def resume_writing(self) -> None:
         """It reads again."""
         self.full = False
+        self.stuck = _NEVER
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self._on_ready is not None:
@@ -141,7 +156,7 @@ class GatewayConnection(asyncio.Protocol):
                 return b""
             self.due = _NEVER if self.task is not None else self.loop.time() + self.door.patience.idle
         elif body.awaited:
-            self.due = self.loop.time() + self.door.patience.body
+            self.due = self._body_due(body)
         elif body.kept > AHEAD:
             self._pause()
         return surplus
@@ -233,8 +248,15 @@ class GatewayConnection(asyncio.Protocol):
     def expect_body(self) -> None:
         """More of the body is wanted: the caller may not be silent for too long now."""
         if self._body is not None:
-            self.due = self.loop.time() + self.door.patience.body
+            self.due = self._body_due(self._body)
             self.resume()
+
+    def _body_due(self, body: Incoming) -> float:
+        """By when more of the body must have come: soon, and not by drops that would hold it for ever."""
+        limit, now = self.door.client_timeout, self.loop.time()
+        if body.since is None:
+            return now + limit
+        return min(now, body.since + body.size / SLOWEST) + limit
 
     def stop_expecting(self) -> None:
         """Nobody waits for the caller."""
@@ -251,6 +273,24 @@ class GatewayConnection(asyncio.Protocol):
             self._refuse(Refused(408, "request was not sent in time"))
         else:
             self.transport.abort()
+
+    def _watch_progress(self) -> None:
+        """The caller must have taken something by then."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self.stuck = self.loop.time() + self.door.client_timeout
+        with contextlib.suppress(OSError, AttributeError):  # a system without it, or a socket of another kind
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+
+    def check_progress(self) -> None:
+        """Give up a caller that takes next to nothing: a backend works for it and waits."""
+        taken = self._unsent - self.transport.get_write_buffer_size()
+        if taken >= SLOWEST * self.door.client_timeout:
+            self._watch_progress()
+            return
+        log.info("client %s took %d bytes in %g s: given up", self.peer, max(0, taken), self.door.client_timeout)
+        self.stuck = _NEVER
+        self.transport.abort()
 
     # writing
 

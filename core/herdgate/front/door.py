@@ -31,13 +31,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that a caller may be silent: between requests, in the middle of a head (all of it), in the middle of a
-    body (each pause), and in a body that nobody reads any more.
+    """Seconds that a caller may be silent: between requests, in the middle of a head (all of it), and in a body that
+    nobody reads any more. For a body that is read, and for a reply, see `client_timeout`.
     """
 
     idle: float = 75.0
     head: float = 60.0
-    body: float = 60.0
     linger: float = LINGER
 
 
@@ -85,6 +84,11 @@ class Door:
             responder.release()
 
     @property
+    def client_timeout(self) -> float:
+        """Seconds for which a caller may send nothing of a body that is wanted, or take nothing of a reply."""
+        return self.runtime.settings.server.client_timeout
+
+    @property
     def bodies(self) -> BodyBudget:
         """What the bodies of all requests may take together."""
         return self._bodies
@@ -105,6 +109,8 @@ class Door:
             now = loop.time()
             for connection in [each for each in connections if each.due <= now]:
                 connection.overdue()
+            for connection in [each for each in connections if each.stuck <= now]:
+                connection.check_progress()
 
 
 def request_id(given: str | None) -> str:

@@ -14,7 +14,19 @@ class Incoming:
     `complete` says that its end was there; a body that breaks off, or breaks HTTP, never becomes complete.
     """
 
-    __slots__ = ("_accept", "_chunks", "_error", "_kept", "_left", "_piecewise", "_waiter", "complete", "kept", "size")
+    __slots__ = (
+        "_accept",
+        "_chunks",
+        "_error",
+        "_kept",
+        "_left",
+        "_piecewise",
+        "_waiter",
+        "complete",
+        "kept",
+        "since",
+        "size",
+    )
 
     def __init__(self, length: int | None) -> None:
         self._left = length or 0
@@ -28,6 +40,8 @@ class Incoming:
         self.size = 0
         self.kept = 0
         """Bytes that have come and were not taken yet."""
+        self.since: float | None = None
+        """When all of it began to be waited for, on the loop's clock; None while its pace is the reader's own."""
 
     @property
     def expected(self) -> int:
@@ -98,6 +112,7 @@ class Incoming:
             raise self._error
         accept(self.expected)
         if not self.complete:
+            self.since = asyncio.get_running_loop().time()
             self._accept = accept
             try:
                 await self._more()

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import httpx
 
@@ -17,6 +18,15 @@ from herdgate.server import Gateway
 from herdgate.testing.simulated import SimulatedOllama
 
 READY_WITHIN = 10.0
+
+
+class KeyOptions(TypedDict, total=False):
+    """What `KeyStore.create` takes beside a name and models."""
+
+    admin: bool
+    rpm: int | None
+    cloud: bool
+    deadline: float | None
 
 
 class RunningGateway:
@@ -42,11 +52,9 @@ class RunningGateway:
         """Its address, without a slash at the end."""
         return self.gateway.url
 
-    async def make_key(
-        self, *models: str, name: str = "someone", admin: bool = False, rpm: int | None = None, cloud: bool = False
-    ) -> dict[str, str]:
+    async def make_key(self, *models: str, name: str = "someone", **options: Unpack[KeyOptions]) -> dict[str, str]:
         """Make a key and return the header that presents it, once the gateway has noticed that keys are needed."""
-        _, secret = await self.keys.create(name, models, admin=admin, rpm=rpm, cloud=cloud)
+        _, secret = await self.keys.create(name, models, **options)
         headers = {"authorization": f"Bearer {secret.get_secret_value()}"}
         if not self._needs_keys:
             await until(self._asks_for_keys)

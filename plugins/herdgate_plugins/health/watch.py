@@ -85,6 +85,8 @@ class Watch:
         if why is None:
             pulse.answered()
             self._findings.alive(backend)
+        elif all(known.name != backend.name for known in fleet.backends):
+            pass  # it was taken out, or the gateway stops: that closes the connection, and says nothing
         elif pulse.unanswered(self._clock(), self._rhythm.patience):
             self._findings.dead(backend, why)
             for attempt in waiting(self._rhythm.watch_after):

@@ -24,12 +24,14 @@ def records(aside: Loop, place: Path) -> list[KeyRecord]:
 
 
 def test_a_key_is_printed_once(aside: Loop, place: Path) -> None:
-    made = json_of("keys", "create", "--name", "alice", "--models", "llama3.2, qwen3:*", "--rpm", "60", "--cloud")
+    limits = ("--rpm", "60", "--cloud", "--deadline", "5m")
+    made = json_of("keys", "create", "--name", "alice", "--models", "llama3.2, qwen3:*", *limits)
 
-    assert list(made) == ["id", "name", "key", "models", "admin", "expires", "rpm", "cloud"]
+    assert list(made) == ["id", "name", "key", "models", "admin", "expires", "rpm", "cloud", "deadline"]
     assert made["key"].startswith("hg_")
     assert made["models"] == ["llama3.2", "qwen3:*"]
     assert (made["admin"], made["expires"], made["rpm"], made["cloud"]) == (False, None, 60, True)
+    assert made["deadline"] == 300
     (record,) = records(aside, place)
     assert record.hash == hash_secret(made["key"])
     for shown in (
@@ -105,6 +107,7 @@ def test_without_keys_the_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
         (["create", "--name", "x", "--models", "*", "--expires", "soon"], 2, "30d"),
         (["create", "--name", "x", "--models", "*", "--rpm", "0"], 2, "0 requests"),
         (["create", "--name", "x", "--models", "*", "--rpm", "many"], 2, "--rpm"),
+        (["create", "--name", "x", "--models", "*", "--deadline", "soon"], 2, "--deadline"),
         (["create", "--name", "hg_oops", "--models", "*"], 2, "secret"),
     ],
 )
