@@ -9,7 +9,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo docs format help lock redis serve test timing
+.PHONY: bench chaos check clean demo docs format fuzz help lock redis serve test timing
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ docs: $(DEVELOPMENT) ## Write the generated pages of docs/ from the code
 
 bench: $(RUNTIME) ## Speed, side by side with nginx, HAProxy and LiteLLM (benchmarks/); BENCH_ARGS=--quick
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+fuzz: $(DEVELOPMENT) ## The fuzzers of the tests for an hour or so instead of seconds; FUZZ=50 for less
+	FUZZ=$(or $(FUZZ),1000) $(BIN)/pytest -s --timeout=0 tests/stories/test_fuzz.py tests/stories/test_openapi.py
 
 timing: $(RUNTIME) ## Whether the time of a refusal tells if a model exists; BENCH_ARGS=--pairs=1000
 	$(BIN)/python benchmarks/denial_timing.py $(BENCH_ARGS)

@@ -15,6 +15,7 @@ from herdgate.discovery import Discovery, Known
 from herdgate.fleet import LiveFleet
 from herdgate.keys import hash_secret
 from herdgate.leaks import Leaks
+from herdgate.openapipage import openapi_route
 from herdgate.origins import OriginRules
 from herdgate.plugincode import PluginCode
 from herdgate.plugins import Plugin
@@ -77,7 +78,8 @@ async def assemble(
         await discovery.start(points.backend_sources(app), known)
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
         runtime = Runtime(settings, process, points, discovery, origins, tasks, RouteTable())
-        own = [("herdgate", explain.route(runtime))]
+        pages = (explain.route(runtime), openapi_route(lambda: [each.endpoint for each in runtime.routes.mounted]))
+        own = [("herdgate", page) for page in pages]
         runtime.routes = RouteTable.build([*own, *points.routes(app, fleet)], ledger)
         ledger.quiet = False
         return Assembled(runtime, leaks, scope.pop_all())

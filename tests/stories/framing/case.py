@@ -80,7 +80,7 @@ LEFT = expect({400, 408}, silent=True)
 
 @dataclass(frozen=True)
 class Case:
-    """`sent` begins a connection. `fails` says why the present front does not do as expected; None: it does.
+    """`sent` begins a connection.
 
     `leaves`: nothing follows, the caller closes its side. `bodiless`: the replies to the case itself, not what follows,
     are to HEAD.
@@ -88,7 +88,6 @@ class Case:
 
     sent: bytes
     expect: Expect
-    fails: str | None = None
     leaves: bool = False
     bodiless: bool = False
 
