@@ -77,12 +77,14 @@ async def test_a_backend_that_loads_a_model_is_never_left(second: SimulatedOllam
         SimulatedOllama(name="first", models=[MODEL], load_time=1.2) as first,
         running_gateway(first, second, toml=watching(PATIENT), env=SELDOM) as gateway,
     ):
-        questions = asked(first, "/api/version")
+        questions, connections = asked(first, "/api/version"), first.connections
         for chat, reply in zip(ways, await asyncio.gather(*(chat.ask(gateway) for chat in ways)), strict=True):
             assert "backend first" in chat.text_of(reply)
             assert asked(first, chat.path) == 1
         assert asked(first, "/api/ps") == 0
-        assert 2 <= asked(first, "/api/version") - questions <= 8
+        questions = asked(first, "/api/version") - questions
+        assert 2 <= questions <= 8
+        assert first.connections - connections >= questions  # each goes over a connection of its own
 
 
 async def test_a_machine_that_dies_during_the_load_is_left(second: SimulatedOllama) -> None:
@@ -213,6 +215,20 @@ async def test_a_model_that_keeps_failing_where_another_backend_does_well_is_pas
         assert state(gateway, "first", MODEL) == "open"
         reply = await gateway.client.post(stream.path, json=stream.body(model="only-first"))
         assert (reply.status_code, state(gateway, "first")) == (200, "closed")
+
+
+async def test_who_has_failed_is_known_before_the_long_stream_of_the_other_one_has_ended(
+    first: SimulatedOllama, second: SimulatedOllama
+) -> None:
+    async with running_gateway(first, second, toml=watching({**PATIENT, "failures": 1}), env=SELDOM) as gateway:
+        going_on = asyncio.Event()
+        first.script(CHAT, Status(500))
+        second.script(CHAT, Hang(1, until=going_on))
+        stream = Chat(CHAT, stream=True)
+        async with gateway.client.stream("POST", CHAT, json=stream.body()) as response:
+            await until(lambda: state(gateway, "first", MODEL) == "open")
+            going_on.set()
+            assert b'"done":true' in await response.aread()
 
 
 async def test_streams_that_break_in_a_row_count_although_they_began_well(

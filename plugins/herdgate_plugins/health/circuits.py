@@ -64,6 +64,10 @@ class Circuits:
         living = [candidate for standing, _, candidate in ranked if standing is not Standing.DEAD]
         return living or [candidate for _, _, candidate in ranked]
 
+    def standing(self, candidate: Candidate) -> Standing:
+        """What is thought of a candidate now."""
+        return self._rank(candidate)[0]
+
     def _rank(self, candidate: Candidate) -> tuple[Standing, int]:
         whole = self._troubled.get((candidate.backend.name, ""))
         if whole is not None and not whole.takes_requests:

@@ -59,9 +59,13 @@ class Health:
         await asyncio.wait([task])
 
     @hookimpl
-    def select_candidates(self, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
+    def select_candidates(self, exchange: Exchange, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
         """Put what is not sound behind what is."""
-        return self.circuits.ordered(candidates)
+        ordered = self.circuits.ordered(candidates)
+        if ordered is not None:
+            for candidate in candidates:
+                exchange.explain("%s is %s", candidate.backend.name, self.circuits.standing(candidate).name.lower())
+        return ordered
 
     @hookimpl
     def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None]:
