@@ -48,6 +48,13 @@ timing: $(RUNTIME) ## Whether the time of a refusal tells if a model exists; BEN
 chaos: $(DEVELOPMENT) ## Thousands of requests while backends die, hang and return, for ten minutes; CHAOS_ARGS='--minutes 2'
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
+.PHONY: clients modelserver
+clients: $(DEVELOPMENT) $(VENV)/.clients-installed ## LiteLLM, LangChain, LlamaIndex and Ollama's JavaScript library against a gateway
+	$(BIN)/pytest -s -m clients tests/clients
+
+modelserver: $(DEVELOPMENT) $(VENV)/.model-server-installed ## A real model server, some gigabytes, behind a gateway
+	$(BIN)/pytest -m model_server tests/clients
+
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)
 
@@ -57,6 +64,21 @@ clean: ## Remove .venv and all that tools left behind
 
 redis: $(DEVELOPMENT)
 	@scripts/redis-for-tests $(VENV) $(LOCKS)/redis.lock
+
+# Of no use to anything else, and in an environment of their own.
+$(VENV)/.clients-installed: $(LOCKS)/clients.lock tests/clients/package-lock.json | $(BIN)/python
+	@echo "Installing client libraries into $(VENV)/clients ..."
+	@$(BIN)/python -m venv $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $(LOCKS)/clients.lock
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 18 or newer"; exit 1; }
+	@npm ci --prefix tests/clients --no-audit --no-fund --silent
+	@touch $@
+
+$(VENV)/.model-server-installed: $(LOCKS)/model-server.lock | $(BIN)/python
+	@echo "Installing a model server, some gigabytes, into $(VENV)/transformers ..."
+	@$(BIN)/python -m venv $(VENV)/transformers
+	@$(VENV)/transformers/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $(LOCKS)/model-server.lock
+	@touch $@
 
 # Two stamps, so that trying the demo does not install the development tools. Whoever has those has the runtime too.
 $(RUNTIME): $(LOCKS)/runtime.lock $(LOCKS)/build.lock pyproject.toml | $(BIN)/python

@@ -187,6 +187,13 @@ class ModelEntry:
     size: int
     modified_at: str
     raw: Mapping[str, object] = field(hash=False)
+    cloud: bool = field(init=False, repr=False, compare=False)
+    """Whether prompts for it leave the backend for a third party."""
+
+    def __post_init__(self) -> None:
+        # The name alone suffices: Ollama ≥ 0.17.6 sends every cloud name to ollama.com, whatever is stored under it.
+        remote = self.raw.get("remote_host") or self.raw.get("remote_model")
+        object.__setattr__(self, "cloud", self.name.source == "cloud" or bool(remote))
 
     @classmethod
     def from_tags(cls, listed: object) -> ModelEntry:
@@ -208,14 +215,6 @@ class ModelEntry:
             modified_at=modified_at if isinstance(modified_at, str) and _seconds(modified_at) is not None else "",
             raw=listed,
         )
-
-    @property
-    def cloud(self) -> bool:
-        """Whether prompts for it leave the backend for a third party.
-
-        The name alone suffices: Ollama ≥ 0.17.6 sends every cloud name to ollama.com, whatever is stored under it.
-        """
-        return self.name.source == "cloud" or bool(self.raw.get("remote_host") or self.raw.get("remote_model"))
 
     @property
     def modified(self) -> float:

@@ -11,20 +11,18 @@ from herdgate.names import InvalidModelName, ModelName
 from herdgate.responder import BodyTooLarge, Responder
 from herdgate.surface import Endpoint
 from herdgate.unload import unloads
+from herdgate.websearch import without_web_search
 
 
 async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Responder, limit: int) -> None:
     """Read the body and note in the exchange what it says. Ends the request with 413, 415 or 400."""
-    coding = (responder.header("content-encoding") or "").strip().lower()
-    compressed = coding == "zstd" and endpoint.zstd
-    if coding not in {"", "identity"} and not compressed:
-        raise bad(exchange, 415, f"content-encoding {coding:.40} is not supported here")
+    compressed = _compressed(exchange, endpoint, responder.header("content-encoding"))
     try:
         raw = await responder.body(limit)
         if compressed:
             raw = await inflate.inflated(raw, min(limit, inflate.LIMIT), responder.hold)
         body = read_form(raw, responder.header("content-type")) if endpoint.form else read_body(raw)
-        note(exchange, endpoint, body)
+        note(exchange, endpoint, without_web_search(body) if endpoint.web_search else body)
     except (BodyTooLarge, inflate.TooMuch) as error:
         raise bad(exchange, 413, "request body too large") from error
     except (BadBody, InvalidModelName) as error:
@@ -38,6 +36,15 @@ def note(exchange: Exchange, endpoint: Endpoint, body: Body) -> None:
     record(exchange, "model", _model(body, endpoint))
     record(exchange, "unloads", unloads(body, endpoint))
     record(exchange, "streaming", streaming)
+
+
+def _compressed(exchange: Exchange, endpoint: Endpoint, coding: str | None) -> bool:
+    """Whether the body is zstd. Ends the request with 415 if it is something that the endpoint does not take."""
+    if not coding or (named := coding.strip().lower()) in {"", "identity"}:
+        return False
+    if named == "zstd" and endpoint.zstd:
+        return True
+    raise bad(exchange, 415, f"content-encoding {coding:.40} is not supported here")
 
 
 def _model(body: Body, endpoint: Endpoint) -> ModelName:

@@ -40,6 +40,7 @@ class Endpoint:
     one without which a request only loads or unloads the model. `streams` is the meaning of an absent `stream`; None
     for endpoints that never stream. `terminals` are the beginnings of the line one of which a complete SSE stream has
     at its end. `form`: the body is multipart/form-data, not JSON. `zstd`: the body may be compressed so.
+    `web_search`: Ollama searches the web by itself if the request has a tool of this type.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Endpoint:
     prefix: bool = False
     form: bool = False
     zstd: bool = False
+    web_search: bool = False
 
 
 def family_of(path: str) -> Family:
@@ -132,8 +134,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _compatible("chat_completions", "/v1/chat/completions", False, _DONE),
     _compatible("completions", "/v1/completions", False, _DONE),
     _compatible("openai_embeddings", "/v1/embeddings", None),
-    _compatible("responses", "/v1/responses", False, _RESPONSE_ENDS),
-    _compatible("messages", "/v1/messages", False, _MESSAGE_ENDS),
+    replace(_compatible("responses", "/v1/responses", False, _RESPONSE_ENDS), web_search=True),
+    replace(_compatible("messages", "/v1/messages", False, _MESSAGE_ENDS), web_search=True),
     replace(_compatible("transcriptions", "/v1/audio/transcriptions", None), form=True, zstd=False),
     # No Ollama has this one, but clients of Anthropic's API call it before they send.
     replace(_compatible("count_tokens", "/v1/messages/count_tokens", None), treatment=Treatment.COUNTED),

@@ -10,6 +10,7 @@ from tests.stories.conftest import CHAT, OPENAI_CHAT
 from tests.stories.doors import BODY, CHUNKED, chunked, forwarded, message_of, padded
 from tests.stories.raw import connected, request
 
+from herdgate.surface import ENDPOINTS, find
 from herdgate.testing.gateway import RunningGateway, running_gateway
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -43,6 +44,11 @@ BAD_BODIES: dict[bytes, str] = {
     '{"model":"llama3.2","\u017ftream":true}'.encode(): "would be read as 'stream'",
     '{"model":"llama3.2","\u212aeep_alive":0}'.encode(): "would be read as 'keep_alive'",
     b'{"model":"llama3.2","\\u006dodel":"only-second"}': "given twice",
+    b'{"model":"llama3.2","x":' + b"[" * 980 + b"]" * 980 + b"}": "nested too deeply",
+    b'{"model":"llama3.2","x":Infinity}': "not valid JSON",
+    b'{"model":"llama3.2"}\x00': "not valid JSON",
+    b'{"model":"llama3.2",}': "not valid JSON",
+    b'{"model":"llama3.2"/**/}': "not valid JSON",
     b"{}": "model is required",
     b'{"model":""}': "model is required",
     b'{"model":null}': "model is required",
@@ -64,11 +70,15 @@ BAD_STREAMS: dict[bytes, str] = {
 }
 
 
-@pytest.mark.parametrize("path", [CHAT, "/api/generate", "/api/embed", "/api/show", OPENAI_CHAT, "/v1/embeddings"])
+JSON_PATHS = [endpoint.path for endpoint in ENDPOINTS if endpoint.model_fields and not endpoint.form]
+
+
+@pytest.mark.parametrize("path", JSON_PATHS)
 async def test_a_body_that_nobody_could_read_alike_is_refused_here(
     gateway: RunningGateway, first: SimulatedOllama, path: str
 ) -> None:
-    streams = path in {CHAT, "/api/generate", OPENAI_CHAT}
+    endpoint = find(path)
+    streams = endpoint is not None and endpoint.streams is not None
     async with connected(gateway) as connection:
         for body, why in {**BAD_BODIES, **(BAD_STREAMS if streams else {})}.items():
             reply = await connection.ask("POST", path, body)

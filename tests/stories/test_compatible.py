@@ -361,6 +361,19 @@ async def test_a_long_description_is_redacted_as_well(gateway: RunningGateway, f
     assert shown == {"model_info": {"tokens": vocabulary}, "modelfile": "FROM …/x"}
 
 
+@pytest.mark.parametrize("path", STREAMED)
+async def test_no_backend_is_made_to_search_the_web(gateway: RunningGateway, first: SimulatedOllama, path: str) -> None:
+    """It would do so with its owner's account; clients ask for it unasked, so the rest of the request is served."""
+    key = await gateway.make_key(MODEL, admin=True, cloud=True)
+    tools = [{"type": "web_search_20250305", "name": "web_search"}, {"name": "f", "input_schema": {"type": "object"}}]
+    async with connected(gateway) as connection:
+        reply = await connection.ask("POST", path, asked(tools=tools), key)
+        assert (reply.status, text_of(path, reply.body)) == (200, SAID.format("first"))
+    (received,) = [request for request in first.requests if request.path == path]
+    assert received.json == asked(tools=tools[1:])
+    assert received.values("content-length") == (str(len(received.body)),)
+
+
 async def test_a_native_path_takes_no_compressed_body(gateway: RunningGateway) -> None:
     async with connected(gateway) as connection:
         body = compress(json.dumps(asked()).encode())
