@@ -3,13 +3,13 @@ start a task and forget it. The other ways to fail are in test_faults.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.test_faults import BUILT_IN, CHAT, asked, listed, plugin
+from tests.contract.test_faults import BUILT_IN, CHAT, asked, listed
 
 from herdgate import watchdog
 from herdgate.hooks import INFO
@@ -18,12 +18,21 @@ from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
 ADMIN_KEY = "an-admin-key-for-these-tests"
-BLOCKS = "self.on = False\nimport time\ntime.sleep(0.25)\nreturn None"
-LEAKS = "self.on = False\nself.leaked = asyncio.ensure_future(self.never())\nreturn None"
-FOREVER = """
-    async def never(self):
-        await asyncio.Event().wait()
+HOOK = """
+    @hookimpl
+    def {hook}(self):
+        if "{hook}" not in self.met:
+            self.met["{hook}"] = None
+            {does}
 """
+
+
+def plugin(hooks: Iterable[str], does: str) -> str:
+    """A plugin that does this in these hooks, the first time that it is asked, and has no opinion otherwise."""
+    head = "import asyncio, time\nfrom herdgate import hookimpl\nclass Faulty:\n    herdgate_api = 1\n    met = {}\n"
+    forever = "    async def never(self):\n        await asyncio.Event().wait()\n"
+    return head + forever + "".join(HOOK.format(hook=hook, does=does.replace("{hook}", hook)) for hook in hooks)
+
 
 FULL = """
 from herdgate import Skip, hookimpl
@@ -69,21 +78,22 @@ async def test_a_plugin_that_blocks_the_loop_is_named(
 ) -> None:
     for name, seconds in {"BEAT": 0.01, "LATE": 0.05, "LOOK": 0.02}.items():
         monkeypatch.setattr(watchdog, name, seconds)
-    async with asked_about_everything(tmp_path, plugin(hook, BLOCKS)) as gateway:
+    async with asked_about_everything(tmp_path, plugin([hook], "time.sleep(0.25)")) as gateway:
         ledger = gateway.gateway.runtime.points.ledger
         await until(lambda: f"plugin faulty, in {hook} (" in caplog.text)
         await until(lambda: ledger.blocked["faulty"] > 0)
         assert ledger.faults == {}
 
 
-@pytest.mark.parametrize("hook", INFO)
-async def test_a_task_that_a_plugin_forgets_ends_with_the_gateway(
-    hook: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_tasks_that_a_plugin_forgets_end_with_the_gateway(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with asked_about_everything(tmp_path, plugin(hook, LEAKS, FOREVER)) as gateway:
+    leak = 'self.met["{hook}"] = asyncio.ensure_future(self.never())'
+    async with asked_about_everything(tmp_path, plugin(INFO, leak)) as gateway:
         faulty: Any = next(p.instance for p in gateway.gateway.runtime.points.plugins if p.name == "faulty")
-        task: asyncio.Task[None] = faulty.leaked
-        assert not task.done()
-    assert task.cancelled()
-    assert "plugin faulty left the task" in caplog.text
+        tasks: dict[str, asyncio.Task[None]] = faulty.met
+        assert list(INFO) == sorted(tasks, key=list(INFO).index)
+        assert not any(task.done() for task in tasks.values())
+    assert all(task.cancelled() for task in tasks.values())
+    assert caplog.text.count("plugin faulty left the task") == len(INFO)
     assert "Faulty.never" in caplog.text

@@ -48,8 +48,8 @@ async def test_it_can_be_asked_inside_a_loop_too() -> None:
 BUILT_IN = {point.name: point for point in entry_points(group="herdgate.plugins") if point.name in built_in()}
 
 
-@pytest.mark.parametrize("name", built_in())
-def test_the_built_in_plugins_are_well_behaved(name: str) -> None:
+@pytest.mark.parametrize("name", ["api_keys", "capacity", "opening_check", "priority_failover"])
+def test_built_in_plugins_are_well_behaved(name: str) -> None:
     assert_plugin_is_well_behaved(BUILT_IN[name].load())
 
 
