@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from herdgate import Attempt, AttemptOutcome, Candidate, Duration, Exchange, Refusal, Skip, hookimpl
+from herdgate import App, Attempt, AttemptOutcome, Candidate, Duration, Exchange, Refusal, Skip, hookimpl
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"  # Ollama's own words, two spaces included
 UNKNOWN_DURATION = 5.0
@@ -48,6 +48,16 @@ class Capacity:
         self._slots = Slots()
         self._durations = Durations()
         self._turns: dict[Exchange, Ticket] = {}
+
+    @hookimpl
+    @contextmanager
+    def lifespan(self, app: App) -> Iterator[None]:
+        """Count on from what ran and waited before a reload: those requests still do."""
+        length = self._queue.length
+        mine = (self._slots, self._queue, self._durations)
+        self._slots, self._queue, self._durations = app.memory.setdefault("capacity", mine)
+        self._queue.length = length
+        yield
 
     @hookimpl
     def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip | None:
@@ -204,7 +214,7 @@ class Queue:
     """
 
     def __init__(self, length: int) -> None:
-        self._length = length
+        self.length = length
         self._callers: dict[str, dict[Ticket, None]] = {}
 
     def waiting(self, model: str) -> int:
@@ -218,7 +228,7 @@ class Queue:
 
     def join(self, ticket: Ticket) -> Ticket | None:
         """Wait. Returns who has to go, maybe the one that came; None if there is room."""
-        dropped = self._surplus(ticket) if self.waiting(ticket.model) >= self._length else None
+        dropped = self._surplus(ticket) if self.waiting(ticket.model) >= self.length else None
         if dropped is not ticket:
             self._callers.setdefault(ticket.caller, {})[ticket] = None
         if dropped is not None:

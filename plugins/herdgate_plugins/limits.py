@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from herdgate import Identity, Refusal, hookimpl
+from herdgate import App, Identity, Refusal, hookimpl
 
 WINDOW = 60.0
 
@@ -24,6 +25,13 @@ class Limits:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._sent: dict[str, deque[float]] = {}
+
+    @hookimpl
+    @contextmanager
+    def lifespan(self, app: App) -> Iterator[None]:
+        """A reload gives nobody a new minute."""
+        self._sent = app.memory.setdefault("limits", self._sent)
+        yield
 
     @hookimpl
     def admit(self, identity: Identity) -> Refusal | None:

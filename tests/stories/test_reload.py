@@ -130,6 +130,30 @@ async def test_a_process_that_has_seen_a_key_stays_closed(gateway: RunningGatewa
     assert (await ASK.ask(gateway)).status_code == 401
 
 
+async def test_slots_are_still_taken_by_what_took_them_before(first: SimulatedOllama) -> None:
+    backend = {"name": "first", "base_url": first.url, "max_concurrency": 1}
+    async with running_gateway(backend) as gateway:
+        goes_on = asyncio.Event()
+        first.script(CHAT, Hang(after=1, until=goes_on))
+        running = asyncio.create_task(Chat(CHAT, stream=True).ask(gateway))
+        await first.wait_for(lambda one: one.concurrent == 1)
+        await gateway.reload(backend)
+        queue = plugin_of(gateway, "capacity")._queue
+        waiting = asyncio.create_task(ASK.ask(gateway))
+        await until(lambda: len(list(queue.in_turn())) == 1)
+        goes_on.set()
+        assert (await running).status_code == 200
+        assert ASK.text_of(await waiting)
+    assert first.max_concurrent == 1
+
+
+async def test_a_reload_gives_nobody_a_new_minute(gateway: RunningGateway, first: SimulatedOllama) -> None:
+    headers = await gateway.make_key("*", rpm=1)
+    assert (await ASK.ask(gateway, **headers)).status_code == 200
+    await gateway.reload(first)
+    assert (await ASK.ask(gateway, **headers)).status_code == 429
+
+
 async def test_the_code_of_a_file_is_read_anew(first: SimulatedOllama, tmp_path: Path) -> None:
     toml = with_plugin(tmp_path, NOTED)
     async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
