@@ -68,7 +68,7 @@ TABLES = {
     "": ("Environment alone", "What has no key in `plugins.toml`."),
     "[server]": ("`[server]`", "The listener, and what it demands of requests."),
     "[discovery]": ("`[discovery]`", "How backends are watched."),
-    "[metrics]": ("`[metrics]`", "Accepted already, so that a file may carry it; this version serves no metrics yet."),
+    "[metrics]": ("`[metrics]`", "Who may read `/metrics`."),
     "[[backend]]": (
         "`[[backend]]`",
         "One table per backend, in order of priority. `OLLAMA_BACKENDS` takes the same keys as JSON and, where it is "

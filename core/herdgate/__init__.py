@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from herdgate.keys import KeyStore as KeyStore
     from herdgate.keys import Refused as Refused
     from herdgate.keys import hash_secret as hash_secret
+    from herdgate.metrics import Metric as Metric
     from herdgate.names import InvalidModelName as InvalidModelName
     from herdgate.names import ModelName as ModelName
     from herdgate.names import ModelPattern as ModelPattern
@@ -76,6 +77,7 @@ _HOMES = {
     "fields": "Duration",
     "hooks": "BackendSource ContextManager StreamFilter hookimpl",
     "keys": "KeyIndex KeyRecord KeyStore Refused hash_secret",
+    "metrics": "Metric",
     "names": "InvalidModelName ModelName ModelPattern",
     "routes": "Call Route StreamedReply",
     "state": "State StateUnavailable",

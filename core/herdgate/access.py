@@ -21,7 +21,9 @@ class Action(StrEnum):
     MANAGE = "manage"
     """Change what a backend holds or has loaded: pull, push, create, copy, delete, unload."""
     ADMINISTER = "administer"
-    """Read or change the gateway itself: its metrics and everything under `/herdgate/`."""
+    """Read or change the gateway itself: everything under `/herdgate/`."""
+    OBSERVE = "observe"
+    """Read what the gateway measures: `/metrics`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Identity:
     own may leave them empty. `cloud` says whether models that run in Ollama's cloud are among them. `anonymous` marks a
     caller without credentials: it can never be an admin, and the gateway checks `Host` and `Origin` of its requests.
     `total_deadline` is how long one of its requests may take, in seconds; the core sees to it.
+    `unprotected` is one of these while no key was ever made and only this machine can reach the gateway.
     """
 
     name: str
@@ -60,10 +63,13 @@ class Identity:
     requests_per_minute: int | None = None
     cloud: bool = False
     total_deadline: float | None = None
+    unprotected: bool = False
 
     def __post_init__(self) -> None:
         if self.anonymous and self.admin:
             raise ValueError("an anonymous caller cannot be an admin")
+        if self.unprotected and not self.anonymous:
+            raise ValueError("a caller that is known needs no protected mode to be open")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class Fleet(Protocol):
         """A client with the backend's address and credentials built in; `timeout` is the silence allowed, in seconds.
 
         It shares the connections that requests use; `apart` each question has a new one, which is not kept.
+        An answer of more than 32 MiB is an `httpx.ReadError`, unless the request says `extensions={"unbounded": True}`,
+        which is for answers that are read as they come.
         Raises LookupError if the backend was just taken out of the configuration.
         """
 

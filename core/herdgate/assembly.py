@@ -15,13 +15,15 @@ from herdgate.discovery import Discovery, Known
 from herdgate.fleet import LiveFleet
 from herdgate.keys import hash_secret
 from herdgate.leaks import Leaks
+from herdgate.metricspage import MetricsPage
 from herdgate.openapipage import openapi_route
 from herdgate.origins import OriginRules
 from herdgate.plugincode import PluginCode
 from herdgate.plugins import Plugin
 from herdgate.points import HookPoints
 from herdgate.quarantineboard import Board
-from herdgate.routetable import RouteTable
+from herdgate.routes import Route
+from herdgate.routetable import RouteTable, own_page
 from herdgate.runtime import Process, Runtime
 from herdgate.scope import Scope
 from herdgate.snapshot import Snapshot
@@ -79,10 +81,21 @@ async def assemble(
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
         runtime = Runtime(settings, process, points, discovery, origins, tasks, RouteTable())
         pages = (explain.route(runtime), openapi_route(lambda: [each.endpoint for each in runtime.routes.mounted]))
-        own = [("herdgate", page) for page in pages]
-        runtime.routes = RouteTable.build([*own, *points.routes(app, fleet)], ledger)
+        metrics = own_page(_metrics(points, process, settings, scope), public=settings.metrics.public)
+        own = [*map(own_page, pages), metrics]
+        runtime.routes = RouteTable.build(points.routes(app, fleet), ledger, own=own)
         ledger.quiet = False
         return Assembled(runtime, leaks, scope.pop_all())
+
+
+def _metrics(points: HookPoints, process: Process, settings: Settings, scope: AsyncExitStack) -> Route:
+    """The page of what is measured; where there are several processes, they are told of it as well."""
+    page = MetricsPage(points, process.state, settings.server.workers)
+    posting = Tasks()
+    scope.push_async_callback(posting.close)
+    if not page.alone:
+        posting.spawn(page.run(), "metrics")
+    return page.route()
 
 
 async def _enter(points: HookPoints, app: App, fleet: LiveFleet, scope: AsyncExitStack) -> None:

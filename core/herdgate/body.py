@@ -8,6 +8,8 @@ Only the top level is compared, because everything decided on (model, stream, ke
 the keys of nested objects as well; nobody here may base a decision on those without folding them.
 """
 
+from __future__ import annotations
+
 import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +55,19 @@ class Body:
     """What the bytes are forwarded as."""
     reply_type: str | None = None
     """The content type of the reply, where the backend is known to name a wrong one."""
+
+    @classmethod
+    def read(cls, raw: bytes) -> Body:
+        """Read a body that is JSON, as strictly as those of callers. Raises ValueError."""
+        return read_body(raw)
+
+    def replaced(self, changes: Mapping[str, bytes | None]) -> bytes:
+        """The body with other values, given as JSON, for these fields, and without those that are given as None.
+
+        The other fields keep their very text, in their order: whoever changes one cannot change what another says.
+        """
+        texts: dict[str, bytes | None] = {**{name: bytes(text) for name, text in self.fields.items()}, **changes}
+        return b"{" + b",".join(_member(name, text) for name, text in texts.items() if text is not None) + b"}"
 
     def value(self, name: str) -> object:
         """The decoded value of a field; None if it is absent or null, which Ollama does not tell apart.
@@ -115,6 +130,10 @@ def read_body(raw: bytes) -> Body:
     except RecursionError:
         raise BadBody("the request body is nested too deeply") from None
     return Body(raw, cast(Mapping[str, msgspec.Raw], fields))
+
+
+def _member(name: str, text: bytes) -> bytes:
+    return b"%b:%b" % (msgspec.json.encode(str(name)), text)
 
 
 class _Key(str):

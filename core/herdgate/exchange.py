@@ -117,6 +117,10 @@ class UpstreamRequest:
     headers: tuple[tuple[str, str], ...]
     body: bytes = field(repr=False)
 
+    def with_body(self, body: bytes) -> UpstreamRequest:
+        """The same request with another body."""
+        return replace(self, body=body)
+
     def with_header(self, name: str, value: str) -> UpstreamRequest:
         """The same request with this header set, replacing earlier ones of that name."""
         lowered = name.lower()

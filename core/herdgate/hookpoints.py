@@ -242,6 +242,20 @@ class Gather(Point, Generic[P, R]):
         return found
 
 
+class Collect(Gather[P, R]):
+    """The same without those whose plugin fails: their faults are recorded, and nobody else is held up."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: P.args, **_: P.kwargs) -> list[tuple[str, R]]:
+        """The answers of the plugins that have one."""
+        found: list[tuple[str, R]] = []
+        for impl in self.impls:
+            with contextlib.suppress(PluginFault):  # recorded
+                found.extend((impl.plugin, one) for one in self.ask(impl, args) or ())
+        return found
+
+
 class Notify(Point):
     """Every plugin is told. Faults are recorded; async implementations run in tasks that `spawn` owns."""
 

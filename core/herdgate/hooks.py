@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
+import click
 import httpx
 import pluggy
 
@@ -36,6 +37,7 @@ from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.errors import Reply
 from herdgate.exchange import Attempt, Exchange, Head, Summary, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Skip, TryNext
+from herdgate.metrics import Metric
 from herdgate.routes import Route
 from herdgate.surface import Family
 
@@ -636,6 +638,70 @@ class Hooks:
                 @hookimpl
                 def exchange_ended(self, summary):
                     self.seconds = max(self.seconds, summary.seconds)
+        """
+
+    @_hook(
+        HookInfo(Kind.GATHER, (list, tuple), on_fault="named and counted; the other metrics are served", items=Metric)
+    )
+    def collect_metrics(self) -> Sequence[Metric] | None:
+        """Say what the plugin has measured, for `GET /metrics`.
+
+        When: each time that somebody reads the metrics; every few seconds where there are several processes.
+        Returns: the metrics with their values as they are now.
+        None: nothing to say.
+
+        Example::
+
+            from herdgate import Metric
+
+            class Patience:
+                herdgate_api = 1
+
+                def __init__(self):
+                    self.left = 0
+
+                @hookimpl
+                def exchange_ended(self, summary):
+                    self.left += summary.outcome == "client_left"
+
+                @hookimpl
+                def collect_metrics(self):
+                    return [Metric("clients_left_total", "Clients that did not wait.", "counter", {(): self.left})]
+        """
+
+    # beside the gateway
+
+    @_hook(
+        HookInfo(
+            Kind.GATHER,
+            (list, tuple),
+            on_fault="named; its commands are left out",
+            items=click.Command,
+        )
+    )
+    def register_commands(self) -> Sequence[click.Command] | None:
+        """Add commands to `proxyctl`.
+
+        When: when `proxyctl` is asked for a command that it does not have itself, or to list those of plugins. No
+        gateway runs in that process, and nothing but the plugin's constructor was called before.
+        Returns: click commands or groups. A name that is taken already is a fault.
+        None: no commands.
+
+        Example::
+
+            import click
+
+            class Greeter:
+                herdgate_api = 1
+
+                @hookimpl
+                def register_commands(self):
+                    @click.command(help="Say hello.")
+                    @click.option("--name", default="world")
+                    def greet(name):
+                        click.echo(f"hello {name}")
+
+                    return [greet]
         """
 
 

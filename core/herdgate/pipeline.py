@@ -74,6 +74,8 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
     exchange, responder, points = answer.exchange, answer.responder, runtime.points
     if exchange.endpoint is None:
         record(exchange, "endpoint", runtime.routes.endpoint(exchange.path))
+        if await pluginroutes.served_openly(answer, runtime):
+            return
     if (reply := local.open_reply(exchange, responder, runtime)) is not None:
         await answer.give(reply)
         return

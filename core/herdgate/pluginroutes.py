@@ -20,9 +20,10 @@ from herdgate.masking import Denied
 from herdgate.routes import Call, StreamedReply
 from herdgate.routetable import Mounted
 from herdgate.runtime import Runtime
-from herdgate.surface import Endpoint
+from herdgate.surface import Endpoint, Treatment
 
 NDJSON = "application/x-ndjson"
+NOBODY = Identity("nobody", anonymous=True)
 BROKE = "the reply was interrupted"
 _TAIL = 4096
 
@@ -36,12 +37,27 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     if mounted is not None and exchange.method not in mounted.route.methods:
         mounted = None
     action = mounted.route.action if mounted else endpoint.action or Action.MANAGE
-    ask = _Asking(runtime, identity)
-    await ask(action, Resource())
+    await _Asking(runtime, identity)(action, Resource())
     if mounted is None:
         raise Denied(f"{endpoint.name} is not offered")
     exchange.advance(Stage.AUTHORISED)
-    call = Call(exchange, identity, answer.responder, ask)
+    await _answer(answer, mounted, identity, runtime)
+
+
+async def served_openly(answer: Answer, runtime: Runtime) -> bool:
+    """Whether this was a page of the gateway itself that needs no key; it is then answered."""
+    exchange = answer.exchange
+    mounted = runtime.routes.find(exchange.path)
+    if mounted is None or mounted.endpoint.treatment is not Treatment.OPEN:
+        return False
+    if exchange.method not in mounted.route.methods:
+        return False
+    await _answer(answer, mounted, NOBODY, runtime)
+    return True
+
+
+async def _answer(answer: Answer, mounted: Mounted, identity: Identity, runtime: Runtime) -> None:
+    call = Call(answer.exchange, identity, answer.responder, _Asking(runtime, identity))
     try:
         reply = await _guarded(mounted, runtime, mounted.route.handler(call))
     except BadBody as error:  # what the handler found in a field of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import click
 import httpx
 
 from herdgate.access import Credentials, Identity, Refusal, Rejected
@@ -13,8 +14,9 @@ from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.exchange import Attempt, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, TryNext
 from herdgate.faults import Ledger
-from herdgate.hookpoints import Chain, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
+from herdgate.hookpoints import Chain, Collect, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
 from herdgate.hooks import BackendSource, StreamFilter
+from herdgate.metrics import Metric
 from herdgate.plugins import Plugin, impls_of
 from herdgate.routes import Route
 
@@ -48,6 +50,8 @@ class HookPoints:
         self.inspect_opening = First[[Exchange, Head, bytes], Failure](*compiled("inspect_opening"))
         self.filter_stream = Gather[[Exchange, Head], StreamFilter](*compiled("filter_stream"))
         self.routes = Gather[[App, Fleet], Route](*compiled("routes"))
+        self.collect_metrics = Collect[[], Metric](*compiled("collect_metrics"))
+        self.register_commands = Gather[[], click.Command](*compiled("register_commands"))
         self.exchange_ended = Notify(*compiled("exchange_ended"))
 
 

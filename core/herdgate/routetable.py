@@ -7,7 +7,7 @@ and what it does not know as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from herdgate.faults import Ledger, PluginFault
 from herdgate.routes import Route
@@ -33,9 +33,12 @@ class RouteTable:
         self._below = tuple(sorted(below, key=lambda each: len(each.route.path), reverse=True))
 
     @classmethod
-    def build(cls, routes: Iterable[tuple[str, Route]], ledger: Ledger) -> RouteTable:
-        """The table of these routes, each with the name of its plugin. Raises PluginFault if one cannot be served."""
-        mounted: dict[str, Mounted] = {}
+    def build(cls, routes: Iterable[tuple[str, Route]], ledger: Ledger, *, own: Iterable[Mounted] = ()) -> RouteTable:
+        """The table of the gateway's `own` pages and of plugins' routes, each with the name of its plugin.
+
+        Raises PluginFault if a route cannot be served.
+        """
+        mounted = {each.route.path: each for each in own}
         for plugin, route in routes:
             if problem := _problem(route, mounted):
                 fault = PluginFault(plugin, "routes", problem)
@@ -65,12 +68,18 @@ class RouteTable:
         return (*self._exact.values(), *self._below)
 
 
+def own_page(route: Route, *, public: bool = False) -> Mounted:
+    """A page of the gateway itself; a `public` one is for everybody, with or without a key."""
+    row = _row(route)
+    return Mounted("herdgate", route, replace(row, treatment=Treatment.OPEN) if public else row)
+
+
 def _problem(route: object, mounted: dict[str, Mounted]) -> str | None:
     """Why a route cannot be served, in words for its author."""
     if not isinstance(route, Route):
         return f"returned {type(route).__name__} among its routes"
     if route.path in mounted:
-        return f"the path {route.path} is already that of plugin {mounted[route.path].plugin}"
+        return f"the path {route.path} is already that of {mounted[route.path].plugin}"
     row = find(f"{route.path}x" if route.path.endswith("/") else route.path)
     if row is None:
         return None

@@ -49,7 +49,7 @@ AWAY = "keys cannot be checked at the moment, please try again"
 _Answer = Identity | Rejected | Refusal | None
 
 ADMIN = Identity("admin", models=("*",), admin=True, cloud=True)
-OPEN = Identity("anonymous", models=("*",), anonymous=True, cloud=True)
+OPEN = Identity("anonymous", models=("*",), anonymous=True, cloud=True, unprotected=True)
 
 
 class ApiKeys:

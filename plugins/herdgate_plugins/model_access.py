@@ -18,7 +18,9 @@ class ModelAccess:
     @hookimpl
     def authorise(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Verdict]:
         """Allow what a pattern matches, abstain from everything else."""
-        if action is Action.ADMINISTER:
+        if action is Action.OBSERVE and identity.unprotected:
+            return [Allow("no key was ever made") for _ in resources]
+        if action in {Action.ADMINISTER, Action.OBSERVE}:
             return [Allow("an admin key") if identity.admin else None for _ in resources]
         if action is Action.MANAGE:
             return [None for _ in resources]

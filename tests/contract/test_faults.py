@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from click.testing import CliRunner
 
 from herdgate import sources
+from herdgate.cli import main
 from herdgate.faults import PluginFault
 from herdgate.hooks import INFO, Kind, signature_of
 from herdgate.quarantine import FAULTS
@@ -628,6 +630,47 @@ async def test_an_observer_that_fails_is_logged_and_the_others_are_told(
         if body != WRONG:  # what it returns is of no interest to anybody
             await until(lambda: counted(gateway) == {("faulty", "exchange_ended"): 1})
             assert "plugin faulty failed in exchange_ended" in caplog.text
+
+
+# what is measured
+
+
+@faults("collect_metrics", "return [7]", "return Metric('herdgate_build_info', 'Mine.', 'gauge', {(): 1})")
+async def test_metrics_of_a_plugin_that_fails_are_left_out(start: Start, backend: SimulatedOllama, body: str) -> None:
+    async with start(plugin("collect_metrics", body), backend) as gateway:
+        reply = await gateway.client.get("/metrics")
+        assert reply.status_code == 200
+        assert "herdgate_build_info{" in reply.text
+        assert 'herdgate_plugin_faults_total{plugin="faulty",hook="collect_metrics"} ' not in reply.text
+        reply = await gateway.client.get("/metrics")
+        assert 'herdgate_plugin_faults_total{plugin="faulty",hook="collect_metrics"} 1\n' in reply.text
+
+
+# proxyctl
+
+
+@faults(
+    "register_commands",
+    "return [7]",
+    "import click; return [click.Command('keys')]",
+    "import click; return [click.Command(None)]",
+)
+def test_commands_of_a_plugin_that_fails_are_left_out_and_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    good = "import click; return [click.Command('mine', callback=lambda: print('done'))]"
+    (tmp_path / "faulty.py").write_text(plugin("register_commands", body))
+    (tmp_path / "good.py").write_text(plugin("register_commands", good).replace("Faulty", "Good"))
+    (tmp_path / "plugins.toml").write_text(listed("./faulty.py:Faulty", "./good.py:Good"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["mine"])
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+    assert "plugin faulty failed in register_commands: " in result.stderr
+    told = CliRunner().invoke(main, ["plugins", "commands", "--json"])
+    said = json.loads(told.stdout)
+    assert told.exit_code == 1
+    assert [(row["name"], row["plugin"]) for row in said["commands"]] == [("mine", "good")]
+    assert len(said["problems"]) == 1
 
 
 def test_the_faults_of_every_hook_are_tested() -> None:

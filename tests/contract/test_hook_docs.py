@@ -223,6 +223,10 @@ ANSWERS: dict[str, Callable[[Any], bool]] = {
     "backend_sources": lambda answer: [settings.name for settings in answer.list()] == ["lab"],
     "routes": lambda answer: (answer.path, answer.action) == ("/herdgate/map", Action.ADMINISTER),
     "exchange_ended": lambda answer: answer is None,
+    "register_commands": lambda answer: [command.name for command in answer] == ["greet"],
+    "collect_metrics": lambda answer: (
+        [(each.name, each.values) for each in answer] == [("clients_left_total", {(): 0})]
+    ),
 }
 """What each example answers to the sample arguments; the others answer with context managers."""
 

@@ -18,6 +18,7 @@ from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
 ADMIN_KEY = "an-admin-key-for-these-tests"
+ASKED_BY_THE_GATEWAY = [hook for hook in INFO if hook != "register_commands"]
 HOOK = """
     @hookimpl
     def {hook}(self):
@@ -48,8 +49,8 @@ class Full:
 
 @asynccontextmanager
 async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[RunningGateway]:
-    """A gateway with this plugin that has just met a failover, a denial, a full backend and an admin's question, and so
-    has asked every hook.
+    """A gateway with this plugin that has just met a failover, a denial, a full backend, a reader of its metrics and an
+    admin's question, and so has asked every hook.
     """
     (directory / "faulty.py").write_text(text)
     (directory / "full.py").write_text(FULL)
@@ -66,13 +67,14 @@ async def asked_about_everything(directory: Path, text: str) -> AsyncIterator[Ru
         first.script("/api/chat", Status(503))
         replies = [await gateway.client.post("/api/chat", json={**CHAT, "model": model}) for model in (*models, "x")]
         assert [reply.status_code for reply in replies] == [200, 503, 403]
+        assert (await gateway.client.get("/metrics")).status_code == 200
         assert (asked(first), asked(second)) == (["/api/chat"], ["/api/chat"])
         question = {"key": "admin", "model": "llama3.2"}
         assert (await gateway.client.post("/herdgate/explain", json=question)).status_code == 200
         yield gateway
 
 
-@pytest.mark.parametrize("hook", INFO)
+@pytest.mark.parametrize("hook", ASKED_BY_THE_GATEWAY)
 async def test_a_plugin_that_blocks_the_loop_is_named(
     hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -89,11 +91,11 @@ async def test_tasks_that_a_plugin_forgets_end_with_the_gateway(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leak = 'self.met["{hook}"] = asyncio.ensure_future(self.never())'
-    async with asked_about_everything(tmp_path, plugin(INFO, leak)) as gateway:
+    async with asked_about_everything(tmp_path, plugin(ASKED_BY_THE_GATEWAY, leak)) as gateway:
         faulty: Any = next(p.instance for p in gateway.gateway.runtime.points.plugins if p.name == "faulty")
         tasks: dict[str, asyncio.Task[None]] = faulty.met
-        assert list(INFO) == sorted(tasks, key=list(INFO).index)
+        assert list(ASKED_BY_THE_GATEWAY) == sorted(tasks, key=list(ASKED_BY_THE_GATEWAY).index)
         assert not any(task.done() for task in tasks.values())
     assert all(task.cancelled() for task in tasks.values())
-    assert caplog.text.count("plugin faulty left the task") == len(INFO)
+    assert caplog.text.count("plugin faulty left the task") == len(ASKED_BY_THE_GATEWAY)
     assert "Faulty.never" in caplog.text

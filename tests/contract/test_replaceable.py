@@ -1,6 +1,7 @@
 """Each built-in plugin can be replaced, and each decision changed, by a third party's file and plugins.toml alone."""
 
 import json
+import re
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -101,6 +102,12 @@ async def embeddings_of_another_version(scene: Scene) -> object:
     await scene.gateway.knows("new:latest")
     scene.first.script("/api/embed", Status(503))
     return (await scene.gateway.client.post("/api/embed", json={"model": "llama3.2", "input": "hi"})).status_code
+
+
+async def what_is_measured(scene: Scene) -> object:
+    await scene.chat()
+    names = re.findall(r"^# TYPE (\w+)", (await scene.gateway.client.get("/metrics")).text, re.MULTILINE)
+    return next(name for name in names if name not in {"herdgate_build_info", "herdgate_plugin_faults_total"})
 
 
 async def how_many_have_ended(scene: Scene) -> object:
@@ -220,6 +227,15 @@ REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, obje
         """
         def around_attempt(self, attempt):
             return Skip("always full") if attempt.backend.name == "first" else None
+        """,
+    ),
+    "metrics": (
+        what_is_measured,
+        "herdgate_requests_total",
+        "mine_total",
+        """
+        def collect_metrics(self):
+            return [Metric("mine_total", "Mine.", "counter", {(): 7})]
         """,
     ),
     "access_log": (

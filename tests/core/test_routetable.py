@@ -58,7 +58,7 @@ def test_a_route_has_a_row_like_any_other_path() -> None:
         ("/v1/models/mine", ["GET"], "the path /v1/models/mine is the gateway's own"),
         ("/v1/models/", ["GET"], "the path /v1/models/ is the gateway's own"),
         ("/api/pull", ["GET", "POST"], "the path /api/pull takes POST and nothing else"),
-        ("/herdgate/one", ["GET"], "the path /herdgate/one is already that of plugin plugin0"),
+        ("/herdgate/one", ["GET"], "the path /herdgate/one is already that of plugin0"),
     ],
 )
 def test_a_path_that_is_taken_is_a_fault_of_the_plugin(path: str, methods: list[str], problem: str) -> None:

@@ -17,6 +17,10 @@ _COMMANDS = {
     "demo": ("demo", "Try the gateway with two simulated backends."),
     "list-models": ("models", "Ask every backend now which models it has."),
     "probe": ("probe", "Check each backend as routing would reach it."),
+    "ps": ("ps", "Ask every backend which models it has loaded."),
+    "show": ("show", "Ask every backend what it knows of a model."),
+    "pull": ("pull", "Have backends pull a model."),
+    "rm": ("rm", "Delete a model from the backends that have it."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "plugins": ("plugins", "See what is loaded, learn the hooks, check a plugin."),
     "explain": ("explain", "Ask the running gateway what would become of a request, and why."),
@@ -30,5 +34,6 @@ def main() -> None:
     """Herdgate: one door to several Ollama servers.
 
     Settings come from the command line, the environment, .env and plugins.toml; `proxyctl config show` tells which.
-    Exit codes: 0 good, 1 the answer is bad, 2 bad usage or configuration.
+    Exit codes: 0 good, 1 the answer is bad, 2 bad usage or configuration. Plugins may add commands of their own:
+    `proxyctl plugins commands` lists them.
     """

@@ -27,12 +27,27 @@ class LazyGroup(click.Group):
         return list(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the command."""
+        """Import the command; one that is not known here may be a plugin's."""
         if cmd_name not in self._lazy:
-            return None
+            return self._of_a_plugin(cmd_name)
         module, _ = self._lazy[cmd_name]
         command: click.Command = import_module(f"herdgate.cli.{module}").command
         return command
+
+    def _of_a_plugin(self, name: str) -> click.Command | None:
+        from herdgate.cli.plugincommands import plugin_commands  # loads all plugins
+        from herdgate.config import ConfigError
+
+        try:
+            found = plugin_commands(self._lazy)
+        except ConfigError:
+            click.echo(
+                "No plugin is asked for commands, for the configuration has mistakes: proxyctl config check", err=True
+            )
+            return None
+        for problem in found.problems:
+            click.echo(problem, err=True)
+        return found.commands.get(name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of commands for `--help`, without importing any."""

@@ -19,6 +19,13 @@ def config_option(function: F) -> F:
     return click.option("--config", metavar="FILE", help="The file to read instead of plugins.toml.")(function)
 
 
+def backend_option(function: F) -> F:
+    """`--backend NAME`, as often as wanted."""
+    return click.option("--backend", multiple=True, metavar="NAME", help="Only this backend; may be given again.")(
+        function
+    )
+
+
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -11,6 +11,7 @@ from herdgate.cli.failures import BadAnswer, BadUsage
 from herdgate.cli.newproject.command import new
 from herdgate.cli.options import config_option, json_option, settings_of
 from herdgate.cli.output import cells, count, print_json, print_table, table
+from herdgate.cli.plugincommands import plugin_commands
 from herdgate.cli.pluginfindings import findings
 from herdgate.cli.pluginsettings import settings_rows
 from herdgate.cli.pluginsleftout import as_json_of, left_out_now, print_left_out
@@ -126,6 +127,29 @@ def check(ctx: click.Context, plugin: str, config: str | None, as_json: bool) ->
         for note in found.notes:
             click.echo(f"note: {note}")
         click.echo(count(len(found.problems), "problem") if found.problems else "ok")
+    ctx.exit(1 if found.problems else 0)
+
+
+@command.command(name="commands")
+@config_option
+@json_option
+@click.pass_context
+def list_commands(ctx: click.Context, config: str | None, as_json: bool) -> None:
+    """List the commands that plugins add to proxyctl. Exit code 1 if one had to be left out."""
+    group = ctx.find_root().command
+    reserved = group.list_commands(ctx) if isinstance(group, click.Group) else ()
+    found = plugin_commands(reserved, config)
+    listed = [(name, found.owners[name], each.get_short_help_str(80)) for name, each in found.commands.items()]
+    if as_json:
+        rows = [{"name": name, "plugin": owner, "help": text} for name, owner, text in listed]
+        print_json({"commands": rows, "problems": found.problems})
+    else:
+        lines = table("COMMAND", "PLUGIN", "DOES")
+        for row in listed:
+            lines.add_row(*cells(*row))
+        print_table(lines)
+        for problem in found.problems:
+            click.echo(problem)
     ctx.exit(1 if found.problems else 0)
 
 

@@ -11,7 +11,10 @@ ANSWER_LIMIT = 32 * 1024 * 1024
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Another transport, whose answers break off past the limit. Closing it leaves that one open for its owner."""
+    """Another transport, whose answers break off past the limit, unless the request has the extension `unbounded`.
+
+    Closing it leaves that one open for its owner.
+    """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
@@ -20,7 +23,8 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         """See `httpx.AsyncBaseTransport`. Reading the answer raises `httpx.ReadError` past the limit."""
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - what async transports give
-        response.stream = _Bounded(response.stream)
+        if not request.extensions.get("unbounded"):
+            response.stream = _Bounded(response.stream)
         return response
 
 

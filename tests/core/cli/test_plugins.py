@@ -61,6 +61,55 @@ def listed(place: Path) -> Path:
     return place
 
 
+COMMANDS = """
+import click
+from herdgate import hookimpl
+
+class Count:
+    herdgate_api = 1
+
+    @hookimpl
+    def register_commands(self):
+        @click.command()
+        @click.argument("number", type=int)
+        def count(number):
+            "Count to NUMBER."
+            click.echo(" ".join(map(str, range(1, number + 1))))
+
+        @click.group()
+        def more():
+            "Group of more."
+
+        more.add_command(count)
+        return [count, more]
+"""
+
+
+def test_a_plugin_adds_commands(place: Path) -> None:
+    (place / "count.py").write_text(COMMANDS)
+    (place / "plugins.toml").write_text('[[plugin]]\nuse = "./count.py:Count"\n')
+    assert proxyctl("count", "3").stdout == "1 2 3\n"
+    assert proxyctl("more", "count", "2").stdout == "1 2\n"
+    assert "Count to NUMBER." in proxyctl("count", "--help").stdout
+    assert proxyctl("count", "x", code=2).stderr
+    assert json_of("plugins", "commands") == {
+        "commands": [
+            {"name": "count", "plugin": "count", "help": "Count to NUMBER."},
+            {"name": "more", "plugin": "count", "help": "Group of more."},
+        ],
+        "problems": [],
+    }
+    assert proxyctl("plugins", "commands").stdout.splitlines()[1].split()[:2] == ["count", "count"]
+
+
+def test_without_a_plugin_that_has_it_a_command_is_unknown(place: Path) -> None:
+    assert "No such command 'count'" in proxyctl("count", code=2).stderr
+    (place / "plugins.toml").write_text("[[plugin]]\nuse = 7\n")
+    said = proxyctl("count", code=2).stderr
+    assert "the configuration has mistakes" in said
+    assert "No such command 'count'" in said
+
+
 def test_list_tells_who_runs_in_which_order(listed: Path) -> None:
     answer = json_of("plugins", "list")
 

@@ -119,7 +119,7 @@ def _imports(body: Body, used: Iterable[str]) -> list[str]:
             module, _, name = line.removeprefix("from ").partition(" import ")
             modules.setdefault(module, set()).add(name)
     plain = [line for line in body.imports if line.startswith("import ")]
-    others = ["import httpx"] if "httpx" in used else []
+    others = [f"import {module}" for module in ("click", "httpx") if module in used]
     froms = {
         module: f"from {module} import {', '.join(sorted(names, key=_place_of_name))}"
         for module, names in modules.items()
