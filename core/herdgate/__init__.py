@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from herdgate.errors import Reply as Reply
     from herdgate.errors import denial as denial
     from herdgate.errors import message_of as message_of
+    from herdgate.eventlog import log_event as log_event
     from herdgate.exchange import Attempt as Attempt
     from herdgate.exchange import AttemptOutcome as AttemptOutcome
     from herdgate.exchange import Exchange as Exchange
@@ -72,6 +73,7 @@ _HOMES = {
     "backend": "Backend BackendSettings Candidate ModelEntry",
     "body": "Body",
     "errors": "Reply denial message_of",
+    "eventlog": "log_event",
     "exchange": "Attempt AttemptOutcome Exchange Head Outcome Summary UpstreamRequest",
     "failure": "Failure GiveUp Kind Phase Skip TryNext",
     "fields": "Duration",

@@ -23,6 +23,7 @@ import msgspec
 
 from herdgate.config import MASK, Settings
 from herdgate.config.problems import shown
+from herdgate.eventlog import LineFormatter
 from herdgate.state.place import RedisPlace, parse_place
 
 _NOISY = ("asyncio", "httpcore", "httpx", "redis", "sanic")
@@ -32,6 +33,7 @@ _SHORTEST_SECRET = 4
 """Characters below which a secret is more likely to occur by coincidence."""
 _LOOKS_SECRET = re.compile(r"\bhg_[\w-]{16,}|(?<=[Bb]earer )[^\s\"',]+|(?<=://)[^\s/@]+(?=@)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]|\n(?!\Z)")
+_LEVELS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 
 
@@ -113,7 +115,7 @@ class Redactor:
         return text
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(LineFormatter):
     """One JSON object per record; times in UTC."""
 
     def __init__(self, redact: Redactor) -> None:
@@ -123,25 +125,31 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The object, without a line break in it."""
-        fields: dict[str, object] = {
-            "time": _utc(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            "pid": record.process,
-        }
-        for name, value in _extras(record):
-            fields.setdefault(name, value)
+        fields = _extras(record)
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
+        return self.line(record.created, record.levelno, record.name, record.getMessage(), fields)
+
+    def line(self, created: float, level: int, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """See `LineFormatter`."""
+        said: dict[str, object] = {
+            "time": _utc(created),
+            "level": _LEVELS.get(level) or logging.getLevelName(level).lower(),
+            "logger": logger,
+            "message": message,
+            "pid": os.getpid(),
+        }
+        for name, value in fields.items():
+            if value is not None:
+                said.setdefault(name, value)
         try:
-            line = self._encoder.encode(fields).decode()
+            line = self._encoder.encode(said).decode()
         except UnicodeEncodeError:  # bytes that were no UTF-8, in a text that Python made of them all the same
-            line = json.dumps(fields, default=str)
+            line = json.dumps(said, default=str)
         return self.redact(line)
 
 
-class TextLines(logging.Formatter):
+class TextLines(LineFormatter):
     """A line for people, in local time. Control characters are escaped, so that no text can pass for another line."""
 
     def __init__(self, redact: Redactor, *, colour: bool) -> None:
@@ -151,23 +159,25 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and below it the traceback if there is one."""
-        level = f"{record.levelname:<7}"
-        if self._colour and record.levelname in _COLOURS:
-            level = f"{_COLOURS[record.levelname]}{level}\x1b[0m"
-        extras = "".join(f" {name}={_shown(value)}" for name, value in _extras(record))
-        head = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}.{record.msecs:03.0f}"
-        name = record.name.removeprefix("herdgate.")
-        line = f"{head} {level} {name}: {_escaped(record.getMessage())}{extras}"
+        line = self.line(record.created, record.levelno, record.name, record.getMessage(), _extras(record))
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            line = "\n".join([line, *(f"  {_escaped(part)}" for part in trace.splitlines())])
-        return self.redact(line)
+            line = "\n".join([line, *(f"  {_escaped(part)}" for part in self.redact(trace).splitlines())])
+        return line
+
+    def line(self, created: float, level: int, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """See `LineFormatter`."""
+        name = logging.getLevelName(level)
+        shown = f"{name:<7}"
+        if self._colour and name in _COLOURS:
+            shown = f"{_COLOURS[name]}{shown}\x1b[0m"
+        extras = "".join(f" {key}={_shown(value)}" for key, value in fields.items() if value is not None)
+        head = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(created))}.{int(created % 1 * 1000):03d}"
+        return self.redact(f"{head} {shown} {logger.removeprefix('herdgate.')}: {_escaped(message)}{extras}")
 
 
-def _extras(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    for name, value in vars(record).items():
-        if name not in _STANDARD and value is not None:
-            yield name, value
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
 
 
 def _shown(value: object) -> str:

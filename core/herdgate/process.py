@@ -15,7 +15,7 @@ from herdgate import logs
 from herdgate.assembly import Assembled
 from herdgate.config import Settings
 from herdgate.logwriter import background_log
-from herdgate.loop import run, settle_memory
+from herdgate.loop import run_server, settle_memory
 from herdgate.reloading import LOOK_EVERY, FileWatch, files_of, read_anew, tell_refused, tell_reloaded
 from herdgate.server import Gateway
 from herdgate.startup import START_FAILURES
@@ -159,7 +159,7 @@ def serve_alone(settings: Settings, listener: socket.socket, read: Callable[[], 
 
     SIGHUP has `read` called for other settings. Raises what entering a `Gateway` raises.
     """
-    return run(_until_signalled(settings, listener, read))
+    return run_server(_until_signalled(settings, listener, read))
 
 
 async def _until_signalled(settings: Settings, listener: socket.socket, read: Callable[[], Settings]) -> int:

@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from herdgate.assembly import Assembled, assemble
 from herdgate.config import Settings
 from herdgate.front.app import create_app
 from herdgate.front.connection import GatewayConnection
+from herdgate.front.crowd import Crowd
 from herdgate.front.door import Door
 from herdgate.plugins import Plugin, load_plugins
 from herdgate.pluginsource import Sources
@@ -77,6 +79,7 @@ class Gateway:
         self._scope = AsyncExitStack()
         self._server: Any = None
         self._door: Door
+        self._crowd: Crowd | None = None
         self._current: Assembled
         self._replaced: set[Assembled] = set()
         self._watching = Tasks()
@@ -166,6 +169,8 @@ class Gateway:
             until = asyncio.get_running_loop().time() + grace
             await self._last_requests(until)
             server.server.close()
+            if self._crowd is not None:
+                await self._crowd.close()
             await self._drain(server, until)
         finally:
             await self._scope.aclose()
@@ -236,6 +241,10 @@ class Gateway:
         await server.start_serving()
         await server.after_start()
         self._watching.spawn(self._door.watch(server.connections), "silent callers")
+        if not isinstance(loop := asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            protocol = partial(GatewayConnection, loop=loop, app=sanic, connections=server.connections)
+            self._crowd = Crowd(self._listener, protocol)
+            scope.push_async_callback(self._crowd.close)
         self._server = server
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from herdgate.assembly import Assembled
 from herdgate.config import Settings
 from herdgate.link import Inbox, Word, message
-from herdgate.loop import run
+from herdgate.loop import run_server
 from herdgate.process import RELOAD_SIGNAL, STOP_SIGNALS, ServingProcess, announce, prepared, take_over
 from herdgate.server import Gateway
 from herdgate.startup import EXIT_CODE, START_FAILURES
@@ -32,7 +32,7 @@ def serve_as_worker(settings: Settings, listener: socket.socket, link: socket.so
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP_SIGNALS, RELOAD_SIGNAL, signal.SIGCHLD))
     link.setblocking(False)
     try:
-        return run(_until_told(settings, listener, link, announcing=announcing))
+        return run_server(_until_told(settings, listener, link, announcing=announcing))
     except START_FAILURES as error:
         link.setblocking(True)
         link.sendall(message(Word.CANNOT_START, str(error).encode("utf-8", "replace")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from herdgate import Summary, hookimpl
+from herdgate import Summary, hookimpl, log_event
 
 _PROBES = frozenset({"/healthz", "/readyz"})
 """Asked every few seconds; that all is well is no news."""
@@ -22,20 +22,18 @@ class AccessLog:
     def exchange_ended(self, summary: Summary) -> None:
         """Write the line."""
         exchange = summary.exchange
-        if not log.isEnabledFor(logging.INFO) or (exchange.path in _PROBES and summary.status == _FINE):
+        if exchange.path in _PROBES and summary.status == _FINE:
             return
-        first = summary.first_byte_after
+        first, identity, model = summary.first_byte_after, exchange.identity, exchange.model
         fields = {
             "request": exchange.id,
             "client": exchange.client,
-            "caller": exchange.identity.name if exchange.identity else None,
-            "model": exchange.model.display if exchange.model else None,
+            "caller": identity.name if identity else None,
+            "model": model.display if model else None,
             "backend": summary.backend,
             "attempts": len(exchange.attempts),
             "seconds": round(summary.seconds, 4),
             "first_byte": None if first is None else round(first, 4),
             "bytes": summary.sent,
         }
-        said = (exchange.method, exchange.path, summary.status or "-", summary.outcome.value)
-        # What `log.info` does, less its search of the stack for the line of code that logs, which is always this one.
-        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "%s %s %s %s", said, None, extra=fields))
+        log_event(log, f"{exchange.method} {exchange.path} {summary.status or '-'} {summary.outcome.value}", fields)
