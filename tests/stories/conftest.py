@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvloop
 
 from herdgate.testing.gateway import RunningGateway, running_gateway
 from herdgate.testing.simulated import SimulatedOllama
@@ -24,6 +26,13 @@ ANONYMOUS = BUILT_IN.replace(
     '[[plugin]]\nuse = "model_access"',
     f'[[plugin]]\nuse = "anonymous"\nmodels = ["{MODEL}"]\n\n[[plugin]]\nuse = "model_access"',
 )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tell the stories in the loop that gateways serve in."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def with_plugin(directory: Path, code: str, settings: str = "") -> str:

@@ -18,7 +18,8 @@ AT_ONCE = 128
 class Crowd:
     """Accepts from `listener`, which a server accepts from as well; `protocol` makes the protocol of a connection.
 
-    Only for a loop that needs it: asyncio's own takes as many as the backlog holds.
+    Only for a loop that needs it: asyncio's own takes as many as the backlog holds. The protocol must not close its
+    connection in `connection_made`: uvloop learns only after that whose descriptor it closes.
     """
 
     def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
