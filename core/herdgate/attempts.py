@@ -9,22 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import httpx
 
 from herdgate.access import Refusal
 from herdgate.backend import Candidate
-from herdgate.discovery import Discovery
 from herdgate.errors import message_of
 from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
 from herdgate.faults import PluginFault
-from herdgate.opening import Framing, Opening, framing_of
-from herdgate.points import HookPoints
+from herdgate.opening import HOLD_LIMIT, Framing, Opening, framing_of
+from herdgate.runtime import Runtime
 from herdgate.scope import Scope
 from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
+from herdgate.waits import Wait
 
 ERROR_BODY_LIMIT = 64 * 1024
 """How much of a backend's error body is read, in bytes."""
@@ -84,11 +83,12 @@ class _Seen(NamedTuple):
 class Attempts:
     """The failover loop of one exchange."""
 
-    def __init__(self, exchange: Exchange, request: UpstreamRequest, points: HookPoints, discovery: Discovery) -> None:
+    def __init__(self, exchange: Exchange, request: UpstreamRequest, runtime: Runtime) -> None:
         self._exchange = exchange
         self._request = request
-        self._points = points
-        self._discovery = discovery
+        self._points = runtime.points
+        self._discovery = runtime.discovery
+        self._waits = runtime.process.waits
         self._failures: list[Failure] = []
 
     async def open(self, candidates: Sequence[Candidate]) -> Opened:
@@ -147,8 +147,8 @@ class Attempts:
         loop = asyncio.get_running_loop()
         attempt.sent_at = started = loop.time()
         try:
-            async with asyncio.timeout(limit) as deadline:
-                attempt.stop_waiting = partial(deadline.reschedule, started)
+            with self._waits.within(limit) as deadline:
+                attempt.stop_waiting = deadline.end
                 reply = await upstream.send(request)
                 scope.push(reply.aclose)
                 phase = Phase.OPENING
@@ -176,7 +176,7 @@ class Attempts:
             kind = Kind.SKIPPED if fault.hook == "around_attempt" else Kind.PLUGIN
             raise _Failed(Failure(kind, Phase.CONNECT, str(fault))) from fault
 
-    async def _opened(self, upstream: Upstream, reply: UpstreamReply, deadline: asyncio.Timeout) -> _Seen:
+    async def _opened(self, upstream: Upstream, reply: UpstreamReply, deadline: Wait) -> _Seen:
         head = reply.head
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(reply))
@@ -206,23 +206,29 @@ def _gave_up(attempt: Attempt, phase: Phase, limit: float) -> Failure:
 
 
 async def _read_opening(
-    framing: Framing, reply: UpstreamReply, deadline: asyncio.Timeout, idle_timeout: float
+    framing: Framing, reply: UpstreamReply, deadline: Wait, idle_timeout: float
 ) -> tuple[bytes, int | None]:
     """Read until the opening is complete. Returns what was read and where its first event ends; None if the body has
     ended.
 
     Once a reply that does not stream has begun, only its silences are limited, not its length in time.
     """
+    data = await reply.more()
+    if framing is Framing.NDJSON and (line := data.find(b"\n")) >= 0:
+        return data, line + 1
+    if framing is Framing.WHOLE and reply.complete and len(data) <= HOLD_LIMIT and data and not data.isspace():
+        return data, None
     opening = Opening(framing)
     loop = asyncio.get_running_loop()
-    async for data in reply:
+    while data:
         end = opening.feed(data)
         if end is not None:
             return bytes(opening.buffer), end
         if failure := opening.overlong():
             raise _Failed(failure)
         if framing is Framing.WHOLE and not reply.complete:
-            deadline.reschedule(loop.time() + idle_timeout)
+            deadline.due = loop.time() + idle_timeout
+        data = await reply.more()
     if failure := opening.ended():
         raise _Failed(failure)
     return bytes(opening.buffer), None
@@ -234,7 +240,7 @@ async def _status_failure(reply: UpstreamReply) -> Failure:
     body = bytearray()
     try:
         async with asyncio.timeout(ERROR_BODY_DEADLINE):
-            async for data in reply:
+            while data := await reply.more():
                 body += data
                 if len(body) > ERROR_BODY_LIMIT:
                     break

@@ -125,7 +125,7 @@ class Relay:
     async def run(self, body: UpstreamReply, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
         try:
-            stream = None if self._filters else await body.pushed()
+            stream = None if self._filters else body.pushing
             if stream is not None:
                 await self._push(stream, idle_timeout)
             else:
@@ -187,7 +187,7 @@ class Relay:
         """The backend's silence has a limit; time spent waiting for a slow caller is not the backend's."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(idle_timeout) as silence:
-            async for data in body:
+            while data := await body.more():
                 silence.reschedule(None)
                 passed = self.take(data)
                 self._check_length(passed)

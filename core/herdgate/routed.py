@@ -41,7 +41,7 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     if not chosen:
         raise Halt(busy(exchange, BUSY))
     exchange.advance(Stage.ATTEMPTING)
-    attempts = Attempts(exchange, _upstream_request(exchange, endpoint, responder), runtime.points, runtime.discovery)
+    attempts = Attempts(exchange, _upstream_request(exchange, endpoint, responder), runtime)
     try:
         opened = await open_in_turn(attempts, chosen, exchange, runtime.points)
     except Exhausted as exhausted:

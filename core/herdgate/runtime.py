@@ -14,6 +14,7 @@ from herdgate.routetable import RouteTable
 from herdgate.state import State
 from herdgate.state.watch import StateWatch
 from herdgate.tasks import Tasks
+from herdgate.waits import Waits
 
 
 class Phase(IntEnum):
@@ -36,6 +37,7 @@ class Process:
     state: State
     watch: StateWatch
     memory: dict[str, Any] = field(default_factory=dict)
+    waits: Waits = field(default_factory=Waits)
     phase: Phase = Phase.SERVING
 
 

@@ -241,6 +241,7 @@ class Gateway:
         await server.start_serving()
         await server.after_start()
         self._watching.spawn(self._door.watch(server.connections), "silent callers")
+        self._watching.spawn(self._process.waits.watch(), "waits")
         if not isinstance(loop := asyncio.get_running_loop(), asyncio.BaseEventLoop):
             protocol = partial(GatewayConnection, loop=loop, app=sanic, connections=server.connections)
             self._crowd = Crowd(self._listener, protocol)

@@ -144,14 +144,14 @@ async def relayed(
     filters = Filters([("filter", kind())], Ledger()) if kind else None
     relay = Relay(endpoint_of(path), framing, caller, filters)
     async with reply_of(backend, path) as body:
-        first = relay.take(await anext(aiter(body)))
+        first = relay.take(await body.more())
         await relay.begin(200, {}, first)
         return relay, await relay.run(body, idle_timeout)
 
 
 async def whole(backend: SimulatedOllama, path: str) -> bytes:
     async with reply_of(backend, path) as body:
-        return b"".join([data async for data in body])
+        return await body.whole()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from herdgate.testing.gateway import RunningGateway, running_gateway
 from herdgate.testing.simulated import SimulatedOllama
 
 MODEL = "llama3.2"
+_OF_BYTES = {"test_bodies", "test_framing", "test_framing_corpus", "test_front", "test_leaving", "test_streams"}
 CHAT = "/api/chat"
 OPENAI_CHAT = "/v1/chat/completions"
 BUILT_IN = (Path(__file__).parents[2] / "plugins.toml").read_text("utf-8")
@@ -31,8 +32,10 @@ ANONYMOUS = BUILT_IN.replace(
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tell the stories in the loop that gateways serve in."""
-    return {"uvloop": uvloop.new_event_loop}
+    """Tell the stories of bytes in the loop that gateways serve in."""
+    if item.path.stem in _OF_BYTES:
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def with_plugin(directory: Path, code: str, settings: str = "") -> str:

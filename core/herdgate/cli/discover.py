@@ -122,7 +122,7 @@ class Backends:
         async with asyncio.timeout(timeout):
             reply = await upstream.send(asking)
             try:
-                body = b"".join([piece async for piece in reply])
+                body = await reply.whole()
             finally:
                 await reply.aclose()
         asked = httpx.Request("GET", upstream.settings.base_url + path)

@@ -6,7 +6,7 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 
 import httpx
@@ -48,35 +48,39 @@ def failure_of(error: httpx.HTTPError | httpx.StreamError | httpx.InvalidURL, ph
 
 
 class UpstreamReply:
-    """A backend's reply whose headers have come. Iterating gives the body; `aclose` breaks off what is still to
-    come.
-    """
+    """A backend's reply whose headers have come. `more` gives the body; `aclose` breaks off what is still to come."""
 
-    __slots__ = ("_pulled", "_stream", "head")
+    __slots__ = ("_pulled", "_stream", "head", "pushing")
 
     def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
         self.head = head
+        self.pushing = stream if isinstance(stream, BodyStream) else None
+        """The body as what can push into a sink what was not read yet, if it can."""
         self._stream = stream
         self._pulled: AsyncIterator[bytes] | None = None
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """An iterator that may be left and taken up again."""
+    async def more(self) -> bytes:
+        """What has come since the last time; empty once that was all."""
+        if self.pushing is not None:
+            return await self.pushing.more()
         if self._pulled is None:
             self._pulled = aiter(self._stream)
-        return self._pulled
+        async for data in self._pulled:
+            if data:
+                return data
+        return b""
+
+    async def whole(self) -> bytes:
+        """All that has not been read yet."""
+        parts = []
+        while data := await self.more():
+            parts.append(data)
+        return b"".join(parts)
 
     @property
     def complete(self) -> bool:
         """Whether all of the body has come, read or not; False where the transport cannot tell."""
-        return isinstance(self._stream, BodyStream) and self._stream.complete
-
-    async def pushed(self) -> BodyStream | None:
-        """The stream itself, for what is still to come, if it can push into a sink. Pulling has then ended."""
-        if not isinstance(self._stream, BodyStream):
-            return None
-        if isinstance(self._pulled, AsyncGenerator):
-            await self._pulled.aclose()
-        return self._stream
+        return self.pushing is not None and self.pushing.complete
 
     async def aclose(self) -> None:
         """Have done with the reply; a backend that is still sending sees the connection end."""

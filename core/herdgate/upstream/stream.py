@@ -54,13 +54,16 @@ class BodyStream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield all that has arrived since the last time, as one bytes object, until the body ends."""
-        while True:
-            if self._buffer:
-                yield self._take()
-            elif self._may_continue():
-                await self._change()
-            else:
-                return
+        while data := await self.more():
+            yield data
+
+    async def more(self) -> bytes:
+        """All that has arrived since the last time; empty once the body has ended."""
+        while not self._buffer:
+            if not self._may_continue():
+                return b""
+            await self._change()
+        return self._take()
 
     @property
     def complete(self) -> bool:
