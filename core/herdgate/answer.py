@@ -37,7 +37,13 @@ class Answer:
         self._sent = len(reply.body)
         if self._backend is not None:
             self._body = reply.body
-        await self.responder.reply(reply)
+        self.responder.send(reply.status, reply.headers, reply.body)
+
+    def relay_whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a backend's reply that is there as a whole: `commit` has been called."""
+        self._sent = len(body)
+        self._body = body
+        self.responder.send(status, headers, body)
 
     def commit(self, status: int, relay: Relay | None = None) -> None:
         """Note that a backend's reply begins to go out: from here on nothing is tried again."""

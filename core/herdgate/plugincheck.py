@@ -136,7 +136,11 @@ def _bind(function: Callable[..., Any], wanted: tuple[str, ...], offered: tuple[
     if wanted == offered:
         return function
     places = [offered.index(argument) for argument in wanted]
-    if len(places) == 1:
-        only = places[0]
-        return lambda *args: function(args[only])
+    match len(offered), places:  # the usual ones without a tuple in between
+        case 2, [0]:
+            return lambda first, _: function(first)
+        case 2, [1]:
+            return lambda _, second: function(second)
+        case 3, [2]:
+            return lambda _, __, third: function(third)
     return lambda *args: function(*[args[place] for place in places])

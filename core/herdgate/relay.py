@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import httpx
@@ -24,7 +23,7 @@ from herdgate.surface import Endpoint
 from herdgate.upstream.client import UpstreamReply, failure_of
 from herdgate.upstream.stream import BodyStream
 
-TAIL = 16 * 1024
+TAIL = 4 * 1024
 """How many of the last bytes are kept, at least: enough for the final event of a usual reply."""
 
 BROKE = "the model's reply was interrupted"
@@ -39,19 +38,29 @@ class Tail:
     __slots__ = ("_chunks", "_size", "sent")
 
     def __init__(self) -> None:
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._size = 0
         self.sent = 0
 
     def add(self, data: bytes) -> None:
         """Note what was sent."""
+        size = len(data)
         self._chunks.append(data)
-        self._size += len(data)
-        self.sent += len(data)
-        while self._size - len(self._chunks[0]) >= TAIL:
-            self._size -= len(self._chunks.popleft())
+        self._size += size
+        self.sent += size
+        if self._size > 2 * TAIL:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop what is not needed for the last bytes; seldom, so that most chunks are only noted."""
+        first = 0
+        while first < len(self._chunks) and self._size - len(self._chunks[first]) >= TAIL:
+            self._size -= len(self._chunks[first])
+            first += 1
+        del self._chunks[:first]
 
     def __bytes__(self) -> bytes:
+        self._trim()
         return b"".join(self._chunks)
 
     def ends_with(self, terminals: Sequence[bytes]) -> bool:

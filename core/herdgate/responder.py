@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from herdgate.access import Credentials
-from herdgate.errors import Reply
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer to the caller
@@ -40,8 +39,8 @@ class Responder(Protocol):
     def hold(self, size: int) -> None:
         """Count so many bytes more as held for this request. Ends it with 503 if there is no room for them."""
 
-    async def reply(self, reply: Reply) -> None:
-        """Send a complete reply."""
+    def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a complete reply in one packet. Header names are in lower case."""
 
     async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send status, headers and the first bytes of a reply whose end is not known yet, in one packet."""

@@ -134,18 +134,18 @@ async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Run
     chain = Filters(filters, runtime.points.ledger) if filters else None
     limit = runtime.settings.server.max_stream
     if opened.complete:
-        await _send_whole(answer, opened, chain)
+        _send_whole(answer, opened, chain)
         return None
     return await _send_stream(answer, Relay(endpoint, opened.framing, answer.responder, chain, limit), opened)
 
 
-async def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:
+def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:
     body = filters.feed(opened.opening) + filters.finish() if filters else opened.opening
     headers = with_backend(reply_headers(opened.head, opened.framing), answer.exchange)
     if (body_asked := answer.exchange.body) is not None and body_asked.reply_type is not None:
         headers["content-type"] = body_asked.reply_type
     answer.commit(opened.head.status)
-    await answer.give(Reply(opened.head.status, headers, body))
+    answer.relay_whole(opened.head.status, headers, body)
 
 
 async def _send_stream(answer: Answer, relay: Relay, opened: Opened) -> Failure | None:

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,51 +25,56 @@ class Sees(logging.Handler):
         self.records.append(record)
 
 
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    """What the only handler of the root logger writes."""
+@contextmanager
+def only_log() -> Iterator[logging.StreamHandler[io.StringIO]]:
+    """The only handler of the root logger. Made in the test itself, because pytest has handlers of its own there."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(JsonLines(Redactor(["geheim"])))
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
+    try:
+        yield handler
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
 
 
-def test_an_event_is_the_line_that_a_record_would_be(stream: io.StringIO) -> None:
+def test_an_event_is_the_line_that_a_record_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
     log = logging.getLogger("herdgate.some.events")
-    log_event(log, "POST /geheim 200", FIELDS)
-    log.info("POST /geheim 200", extra={name: value for name, value in FIELDS.items() if value is not None})
-    event, record = (json.loads(line) for line in stream.getvalue().splitlines())
-    assert (event.pop("time") <= record.pop("time"), event) == (True, record)
-    assert event == {**record, "request": "r1", "seconds": 0.25, "level": "info", "logger": "herdgate.some.events"}
-    assert "geheim" not in stream.getvalue()
+    with only_log() as handler:
+        log.info("POST /geheim 200", extra={name: value for name, value in FIELDS.items() if value is not None})
+        monkeypatch.setattr(handler, "emit", None)  # no record is made of an event
+        log_event(log, "POST /geheim 200", FIELDS)
+    record, event = (json.loads(line) for line in handler.stream.getvalue().splitlines())
+    assert record.pop("time") <= event.pop("time")
+    assert event == record
+    assert event == {**event, "request": "r1", "seconds": 0.25, "level": "info", "logger": "herdgate.some.events"}
+    assert "geheim" not in handler.stream.getvalue()
 
 
-def test_an_event_is_told_to_whoever_else_listens(stream: io.StringIO) -> None:
+def test_an_event_is_told_to_whoever_else_listens() -> None:
     log, sees = logging.getLogger("herdgate.other.events"), Sees()
     log.addHandler(sees)
-    log_event(log, "told", {"request": "r2"})
+    with only_log() as handler:
+        log_event(log, "told", {"request": "r2", "caller": None})
     log.removeHandler(sees)
     (record,) = sees.records
     assert vars(record)["request"] == "r2"
-    assert json.loads(stream.getvalue())["message"] == "told"
+    assert json.loads(handler.stream.getvalue())["message"] == "told"
 
 
-def test_an_event_that_nobody_wants_is_not_written(stream: io.StringIO) -> None:
+def test_an_event_that_nobody_wants_is_not_written() -> None:
     log = logging.getLogger("herdgate.quiet.events")
-    log.setLevel(logging.WARNING)
-    log_event(log, "not told", {})
-    log.setLevel(logging.NOTSET)
-    (handler,) = logging.getLogger().handlers
-    handler.setLevel(logging.WARNING)
-    log_event(log, "not told", {})
-    log.addFilter(lambda _: False)
-    handler.setLevel(logging.NOTSET)
-    log_event(log, "not told", {})
-    log.filters.clear()
-    assert stream.getvalue() == ""
+    with only_log() as handler:
+        log.setLevel(logging.WARNING)
+        log_event(log, "not told", {})
+        log.setLevel(logging.NOTSET)
+        handler.setLevel(logging.WARNING)
+        log_event(log, "not told", {})
+        handler.setLevel(logging.NOTSET)
+        log.addFilter(lambda _: False)
+        log_event(log, "not told", {})
+        log.filters.clear()
+    assert handler.stream.getvalue() == ""

@@ -10,7 +10,7 @@ import pytest
 
 from herdgate.access import Credentials
 from herdgate.backend import BackendSettings
-from herdgate.errors import Reply, in_band
+from herdgate.errors import in_band
 from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
 from herdgate.faults import Ledger
@@ -52,8 +52,8 @@ class Caller:
     def hold(self, size: int) -> None:
         raise AssertionError("a relay holds no request body")
 
-    async def reply(self, reply: Reply) -> None:
-        raise AssertionError("a relay never sends a reply of its own")
+    def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        raise AssertionError("a relay has no complete reply")
 
     async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         self.got += first

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from herdgate.access import Credentials
 from herdgate.bodybudget import BodyBudget, OutOfMemory
-from herdgate.errors import Halt, Reply, error_reply
+from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange
 from herdgate.front import wire
 from herdgate.front.connection import AHEAD, GatewayConnection
@@ -137,17 +137,16 @@ class ConnectionResponder:
 
     # writing
 
-    async def reply(self, reply: Reply) -> None:
+    def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a complete reply in one write."""
-        headers = dict(reply.headers)
-        body = reply.body
-        if reply.status in wire.BODILESS:
+        framed = dict(headers)
+        if status in wire.BODILESS:
             body = b""
         else:
-            headers["content-length"] = str(len(body))
+            framed["content-length"] = str(len(body))
             if self._head.method == "HEAD":
                 body = b""
-        self._connection.write(self._formatted(reply.status, headers) + body)
+        self._connection.write(self._formatted(status, framed) + body)
 
     async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send the head and the first bytes in one write. HTTP/1.0 knows no chunks: there the body ends with the
@@ -168,7 +167,7 @@ class ConnectionResponder:
 
     def push(self, data: bytes) -> None:
         """Send more of the body at once, however much is still unsent."""
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""

@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self.answered = False
         """Whether any byte has come in the current or latest exchange."""
         self.silence = SilenceTimer(loop, self._silent_for)
+        self._time = loop.time
         self._on_idle = on_idle
         self._on_closed = on_closed
         self._state = State.OPENING
@@ -192,7 +193,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             self.answered = True
-            self.silence.heard()
+            self.silence.since = self._time()
             self._stream.receive(data)
 
     def eof_received(self) -> None:

@@ -9,7 +9,6 @@ are noticed and the connection that carried them is not used again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 
 import httptools
 import httpx
@@ -39,16 +38,6 @@ class ResponseLimits:
 
 
 DEFAULT_LIMITS = ResponseLimits()
-
-
-class Reading(Enum):
-    """What the next byte belongs to."""
-
-    HEAD = auto()
-    LENGTH = auto()
-    CHUNKED = auto()
-    UNTIL_CLOSE = auto()
-    END = auto()
 
 
 class _Events:
@@ -100,12 +89,15 @@ class ResponseParser:
         self._limits = limits
         self._events = _Events()
         self._llhttp = httptools.HttpResponseParser(self._events)
-        self._reading = Reading.HEAD
+        # What the next byte belongs to. A function and no method of its own, which would be a reference cycle.
+        self._step: Callable[[ResponseParser, bytes], bytes] = ResponseParser._feed_head
         self._head_bytes = b""
         self._interim = 0
         self._length = self._left = 0
         self._excess = 0
         self._tail = b""
+        self.complete = False
+        """Whether the response has ended as its framing demands."""
         self.head: ResponseHead | None = None
         """The final head, as soon as all of it is there."""
         self.keep_alive = False
@@ -118,28 +110,28 @@ class ResponseParser:
         """Whether any byte has come."""
         return bool(self.head or self._head_bytes or self._interim)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the response has ended as its framing demands."""
-        return self._reading is Reading.END
-
     def feed(self, data: bytes) -> bytes:
         """Take what came from the socket and return the bytes of the body in it, chunk framing removed."""
-        return _FEED[self._reading](self, data)
+        return self._step(self, data)
 
     def feed_eof(self) -> None:
         """Take the end of the connection; only a body without a declared end may end so."""
-        if self._reading is Reading.UNTIL_CLOSE:
-            self._reading = Reading.END
-        elif self._reading is Reading.LENGTH:
+        step = self._step
+        if step is ResponseParser._feed_until_close:
+            self._end()
+        elif step is ResponseParser._feed_length:
             got = self._length - self._left
             raise httpx.RemoteProtocolError(f"connection closed after {got} of {self._length} bytes of the body")
-        elif self._reading is Reading.CHUNKED:
+        elif step is ResponseParser._feed_chunked:
             raise httpx.RemoteProtocolError("connection closed before the last chunk of the body")
-        elif self._reading is Reading.HEAD and self.started:
+        elif step is ResponseParser._feed_head and self.started:
             raise httpx.RemoteProtocolError("connection closed in the middle of the response head")
-        elif self._reading is Reading.HEAD:
+        elif step is ResponseParser._feed_head:
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+
+    def _end(self) -> None:
+        self._step = ResponseParser._feed_end
+        self.complete = True
 
     def _feed_head(self, data: bytes) -> bytes:
         before = len(self._head_bytes)
@@ -181,7 +173,8 @@ class ResponseParser:
         if len(head.headers) > self._limits.fields:
             raise httpx.RemoteProtocolError(f"response head with more than {self._limits.fields} fields")
         expected = framing(head, expects_body=self._expects_body)
-        self._reading = _NEXT[expected.end]
+        self._step = _STEPS[expected.end]
+        self.complete = expected.end is BodyEnd.NONE
         self._length = self._left = expected.length
         self.keep_alive = expected.keep_alive
         self.head = head
@@ -190,7 +183,7 @@ class ResponseParser:
         self._left -= len(data)
         if self._left > 0:
             return data
-        self._reading = Reading.END
+        self._end()
         if self._left == 0:
             return data
         self.surplus = True
@@ -199,22 +192,24 @@ class ResponseParser:
     def _feed_chunked(self, data: bytes) -> bytes:
         events = self._events
         try:
-            self._parse(data)
-        except httpx.RemoteProtocolError:
+            self._llhttp.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not events.message_complete:
-                raise
+                raise httpx.RemoteProtocolError(f"malformed response: {error}") from error
             self.surplus = True
-        body = events.pieces[0] if len(events.pieces) == 1 else b"".join(events.pieces)
-        events.pieces.clear()
-        self._tail = data[-5:] if len(data) > 4 else (self._tail + data)[-5:]
+        pieces = events.pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._tail = data if len(data) > 4 else (self._tail + data)[-5:]
         if events.message_complete:
-            self._reading = Reading.END
+            self._end()
             # llhttp skips line ends behind the response; the response itself ends in exactly two of them.
-            self.surplus = self.surplus or not self._tail.strip(b"\r\n")
-        else:
-            self._excess = max(0, self._excess + len(data) - _CHUNK_ALLOWANCE * len(body))
-            if self._excess > self._limits.head_bytes:
-                raise httpx.RemoteProtocolError("chunk extensions or trailers without end")
+            self.surplus = self.surplus or not self._tail[-5:].strip(b"\r\n")
+            return body
+        excess = self._excess + len(data) - _CHUNK_ALLOWANCE * len(body)
+        if excess > self._limits.head_bytes:
+            raise httpx.RemoteProtocolError("chunk extensions or trailers without end")
+        self._excess = max(0, excess)
         return body
 
     def _feed_until_close(self, data: bytes) -> bytes:
@@ -231,17 +226,9 @@ class ResponseParser:
             raise httpx.RemoteProtocolError(f"malformed response: {error}") from error
 
 
-_FEED: dict[Reading, Callable[[ResponseParser, bytes], bytes]] = {
-    Reading.HEAD: ResponseParser._feed_head,
-    Reading.LENGTH: ResponseParser._feed_length,
-    Reading.CHUNKED: ResponseParser._feed_chunked,
-    Reading.UNTIL_CLOSE: ResponseParser._feed_until_close,
-    Reading.END: ResponseParser._feed_end,
-}
-
-_NEXT = {
-    BodyEnd.NONE: Reading.END,
-    BodyEnd.LENGTH: Reading.LENGTH,
-    BodyEnd.LAST_CHUNK: Reading.CHUNKED,
-    BodyEnd.CLOSE: Reading.UNTIL_CLOSE,
+_STEPS = {
+    BodyEnd.NONE: ResponseParser._feed_end,
+    BodyEnd.LENGTH: ResponseParser._feed_length,
+    BodyEnd.LAST_CHUNK: ResponseParser._feed_chunked,
+    BodyEnd.CLOSE: ResponseParser._feed_until_close,
 }

@@ -12,31 +12,28 @@ class SilenceTimer:
     time left. It survives the end of a wait and serves the next one.
     """
 
-    __slots__ = ("_handle", "_loop", "_on_silence", "_seconds", "_since")
+    __slots__ = ("_handle", "_loop", "_on_silence", "_seconds", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_silence: Callable[[float], None]) -> None:
         self._loop = loop
         self._on_silence = on_silence
         self._seconds: float | None = None
-        self._since = 0.0
+        self.since = 0.0
+        """When the wait began, or something was heard last, on the loop's clock."""
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float | None) -> None:
         """Begin a wait in which at most this many seconds may pass without a sound; None: any number."""
         self._seconds = seconds
-        self._since = self._loop.time()
+        self.since = self._loop.time()
         if seconds is None:
             return
-        due = self._since + seconds
+        due = self.since + seconds
         if self._handle is not None:
             if self._handle.when() <= due:
                 return
             self._handle.cancel()
         self._handle = self._loop.call_at(due, self._look)
-
-    def heard(self) -> None:
-        """Something came; the wait begins anew."""
-        self._since = self._loop.time()
 
     def stop(self) -> None:
         """The wait is over."""
@@ -53,7 +50,7 @@ class SilenceTimer:
         self._handle = None
         if self._seconds is None:
             return
-        due = self._since + self._seconds
+        due = self.since + self._seconds
         if self._loop.time() < due:
             self._handle = self._loop.call_at(due, self._look)
         else:

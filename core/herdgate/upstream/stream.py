@@ -138,11 +138,15 @@ class BodyStream(httpx.AsyncByteStream):
         except httpx.RemoteProtocolError as error:
             self.fail(error)
             return
+        sink = self._sink
         if body:
-            self._pour(body)
+            if sink is not None:
+                self._hand_over(sink, body)
+            else:
+                self._keep(body)
         if self._parser.complete:
             self._finish()
-        elif self._sink is None:
+        elif sink is None:
             self._wake()
 
     def receive_eof(self) -> None:
@@ -186,10 +190,7 @@ class BodyStream(httpx.AsyncByteStream):
             self._phase = phase
         return connection
 
-    def _pour(self, body: bytes) -> None:
-        if self._sink is not None:
-            self._hand_over(self._sink, body)
-            return
+    def _keep(self, body: bytes) -> None:
         self._buffer.append(body)
         self._buffered += len(body)
         if self._buffered > HIGH_WATER and self._connection is not None:

@@ -76,33 +76,29 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         if isinstance(request.body, bytes):
             kept = self._pool.take(origin)
             if kept is not None:
-                response = await self._try_kept(kept, request, timeout)
-                if response is not None:
-                    return response
+                began = kept.loop.time()
+                try:
+                    return await self._exchange(kept, request, timeout)
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    if not self._was_stale(kept, began):
+                        raise
         fresh = await self._open(origin, timeout.get("connect"))
         return await self._exchange(fresh, request, timeout)
 
-    async def aclose(self) -> None:
-        """Cut every connection, those in use included."""
-        await self._pool.aclose()
-
-    async def _try_kept(
-        self, connection: Connection, request: OutgoingRequest, timeout: Timeouts
-    ) -> tuple[ResponseHead, BodyStream] | None:
-        """Use a kept connection; None if the backend turns out to have closed it.
+    def _was_stale(self, connection: Connection, began: float) -> bool:
+        """Whether the backend turns out to have closed a kept connection, so that a fresh one may be used.
 
         Sending again is safe because the request cannot have been worked on: the backend closed a connection on
         which nothing was happening, and our request crossed that on its way. That is what it is when the connection
         had been used before, not one byte of a response came, and it broke at once. One that breaks later may
         have broken because of the request; then the caller decides. A body that cannot be sent twice never comes here.
         """
-        began = connection.loop.time()
-        try:
-            return await self._exchange(connection, request, timeout)
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-            if connection.answered or self._pool.closed or connection.loop.time() - began > _STALE_WITHIN:
-                raise
-            return None
+        late = connection.loop.time() - began > _STALE_WITHIN
+        return not (connection.answered or self._pool.closed or late)
+
+    async def aclose(self) -> None:
+        """Cut every connection, those in use included."""
+        await self._pool.aclose()
 
     async def _open(self, origin: Origin, seconds: float | None) -> Connection:
         self._refuse_if_closed(origin)
