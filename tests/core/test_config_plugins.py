@@ -19,6 +19,7 @@ BUILTIN = [
     "model_access",
     "generic_403",
     "opening_check",
+    "digest_guard",
     "priority_failover",
     "health",
     "capacity",
