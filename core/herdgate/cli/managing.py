@@ -109,16 +109,14 @@ async def _answer(
     try:
         async with asyncio.timeout(SILENCE):
             reply = await upstream.send(UpstreamRequest(method, path, headers, content))
-        pieces = aiter(reply)
         if not 200 <= reply.head.status < 300:
             async with asyncio.timeout(SILENCE):
-                said = b"".join([piece async for piece in pieces])
+                said = await reply.whole()
             raise NotDone(message_of(said) or f"status {reply.head.status} for {path}", reply.head.status)
         while True:
-            try:
-                async with asyncio.timeout(SILENCE):
-                    piece = await anext(pieces)
-            except StopAsyncIteration:
+            async with asyncio.timeout(SILENCE):
+                piece = await reply.more()
+            if not piece:
                 return
             yield piece
     except (UpstreamFailed, httpx.HTTPError, TimeoutError) as error:
