@@ -50,7 +50,7 @@ class DigestGuard:
             return None
         first = candidates[0].model
         differ = _differ(candidates)
-        if differ or self._told:
+        if (differ or self._told) and not exchange.explaining:
             self._compare(candidates)
         endpoint = exchange.endpoint
         if endpoint is not None and endpoint.name in _EMBEDDINGS:
@@ -59,7 +59,10 @@ class DigestGuard:
             self._follow(first.name.display, first.digest)
         elif not self._always:
             return None
-        return [each for each in candidates if each.model.digest == first.digest] if differ else None
+        if not differ:
+            return None
+        exchange.explain("the backends hold different models; only digest %s is tried", first.digest[:_SHOWN])
+        return [each for each in candidates if each.model.digest == first.digest]
 
     def _compare(self, candidates: Sequence[Candidate]) -> None:
         """Note what each backend holds; speak of it if that is news. A digest that nobody told says nothing."""

@@ -1,18 +1,24 @@
-"""Each built-in plugin can be replaced, and each decision changed, by a third party's file and plugins.toml alone."""
+"""Each built-in plugin can be replaced, and each decision changed, by a third party's distribution or file and
+plugins.toml alone.
+"""
 
 import json
 import re
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from textwrap import dedent
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from herdgate import __version__ as VERSION  # noqa: N812
+from herdgate.cli import main
 from herdgate.testing.faults import ErrorEvent, Status
-from herdgate.testing.gateway import RunningGateway, running_gateway
+from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimModel, SimulatedOllama
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +114,22 @@ async def what_is_measured(scene: Scene) -> object:
     await scene.chat()
     names = re.findall(r"^# TYPE (\w+)", (await scene.gateway.client.get("/metrics")).text, re.MULTILINE)
     return next(name for name in names if name not in {"herdgate_build_info", "herdgate_plugin_faults_total"})
+
+
+async def what_a_backend_is_told(scene: Scene) -> object:
+    await scene.chat()
+    asked = [request for request in scene.first.requests if request.path == "/api/chat"][-1]
+    return bool(asked.values("x-request-id")), asked.values("x-told")
+
+
+async def who_needs_no_key(scene: Scene) -> object:
+    await scene.gateway.keys.create("somebody", ["*"])
+
+    async def keys_are_needed() -> bool:
+        return (await scene.chat(authorization="Bearer nonsense")).status_code == 401
+
+    await until(keys_are_needed)
+    return (await scene.chat()).status_code
 
 
 async def how_many_have_ended(scene: Scene) -> object:
@@ -254,25 +276,96 @@ REPLACEMENTS: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, obje
 }
 
 
+OPTIONAL: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, object, str]] = {
+    "anonymous": (
+        who_needs_no_key,
+        200,
+        401,
+        """
+        def authenticate(self):
+            return Rejected("a key is needed")
+        """,
+    ),
+    "forward_client": (
+        what_a_backend_is_told,
+        (True, ()),
+        (False, ("us",)),
+        """
+        def prepare_upstream(self, request):
+            return request.with_header("x-told", "us")
+        """,
+    ),
+}
+"""The same for those that are not in the built-in list. They are put before `model_access`."""
+
+
 def plugin(methods: str, name: str = "Replacement", attributes: str = "") -> str:
     """A plugin file; the first method is a hook."""
     body = "".join(f"    {line}\n" for line in dedent(methods).strip().splitlines())
     return f"from herdgate import *\n\nclass {name}:\n    herdgate_api = 1\n    {attributes}\n    @hookimpl\n{body}"
 
 
+def installed(name: str, methods: str, site: Path, url: str) -> str:
+    """Put a distribution with one plugin where Python finds it, as an installer would. Returns its entry point."""
+    other = f"acme_{name}"
+    (site / f"{other}.py").write_text(plugin(methods).replace("SECOND_URL", url))
+    metadata = site / f"{other}-1.2.3.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {other.replace('_', '-')}\nVersion: 1.2.3\n")
+    (metadata / "entry_points.txt").write_text(f"[herdgate.plugins]\n{other} = {other}:Replacement\n")
+    return other
+
+
+def entry_points_of_herdgate() -> set[str]:
+    return set(distribution("herdgate").entry_points.select(group="herdgate.plugins").names)
+
+
 def test_each_built_in_plugin_has_its_replacement_here() -> None:
     assert list(REPLACEMENTS) == BUILT_IN
+    assert {*REPLACEMENTS, *OPTIONAL} == entry_points_of_herdgate()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-async def test_a_built_in_plugin_is_replaced_by_changing_one_line(
-    name: str, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path
+@pytest.mark.parametrize("name", [*REPLACEMENTS, *OPTIONAL])
+async def test_a_built_in_plugin_is_replaced_by_a_distribution_by_changing_one_line(
+    name: str, backends: tuple[SimulatedOllama, SimulatedOllama], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, with_built_in, with_replacement, methods = REPLACEMENTS[name]
-    assert await seen(look, backends, tmp_path, BUILT_IN, {}) == with_built_in
-    uses = ["./replacement.py:Replacement" if use == name else use for use in BUILT_IN]
-    files = {"replacement.py": plugin(methods)}
-    assert await seen(look, backends, tmp_path, uses, files) == with_replacement
+    look, with_built_in, with_replacement, methods = {**REPLACEMENTS, **OPTIONAL}[name]
+    place = BUILT_IN.index("model_access")
+    listed = BUILT_IN if name in BUILT_IN else [*BUILT_IN[:place], name, *BUILT_IN[place:]]
+    site = tmp_path / "site"
+    site.mkdir()
+    other = installed(name, methods, site, backends[1].url)
+    monkeypatch.syspath_prepend(str(site))
+    replaced = [other if use == name else use for use in listed]
+    for uses, expected in ((listed, with_built_in), (replaced, with_replacement)):
+        directory = tmp_path / uses[listed.index(name)]
+        directory.mkdir()
+        assert await seen(look, backends, directory, uses, {}) == expected
+
+
+def test_the_list_of_plugins_says_who_is_called_for_each_hook_in_which_order_and_from_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    other = installed("capacity", REPLACEMENTS["capacity"][3], site, "")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HERDGATE_STATE", f"sqlite://{tmp_path}/state.db")
+    uses = [other if use == "capacity" else use for use in BUILT_IN]
+    (tmp_path / "plugins.toml").write_text("".join(f'[[plugin]]\nuse = "{use}"\n' for use in uses))
+    shown = CliRunner().invoke(main, ["plugins", "list"], catch_exceptions=False).stdout
+    told = json.loads(CliRunner().invoke(main, ["plugins", "list", "--json"], catch_exceptions=False).stdout)
+    order = [(row["plugin"], row["distribution"], row["version"]) for row in told["order"]["around_attempt"]]
+    asked = [use for use in uses if use in told["hooks"]["around_attempt"]]
+    assert order == [(use, "acme-capacity", "1.2.3") if use == other else (use, "herdgate", VERSION) for use in asked]
+    assert [row["plugin"] for row in told["order"]["authenticate"]] == ["authentication_limits", "api_keys"]
+    rows = [line.split() for line in shown.splitlines()]
+    start = next(number for number, row in enumerate(rows) if row[:1] == ["around_attempt"])
+    listed = [row[-4:] for row in rows[start : start + len(asked)]]
+    assert [[number, name, source, version] for number, (name, source, version) in enumerate(order, 1)] == [
+        [int(row[0]), *row[1:]] for row in listed
+    ]
 
 
 async def test_ten_lines_appended_to_the_list_change_the_order_of_backends(

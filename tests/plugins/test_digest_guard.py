@@ -96,6 +96,24 @@ def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     assert warnings(caplog) == []
 
 
+class Question(Exchange):
+    """An admin's question."""
+
+    said: tuple[object, ...] = ()
+    explaining = True
+
+    def explain(self, reason: str, *values: object) -> None:
+        self.said = (reason % values,)
+
+
+def test_an_admin_learns_why_backends_are_left_out_and_is_not_counted() -> None:
+    plugin = guard()
+    question = Question("r", method="POST", path=EMBED, client="127.0.0.1")
+    assert plugin.select_candidates(question, (ONE, TWO)) == [ONE]
+    assert question.said == (f"the backends hold different models; only digest {OLD[:12]} is tried",)
+    assert not plugin.differing
+
+
 def test_requests_that_meet_different_versions_are_counted() -> None:
     plugin = guard()
     for _ in range(3):

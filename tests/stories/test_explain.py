@@ -12,6 +12,7 @@ from tests.stories.conftest import ANONYMOUS, CHAT, MODEL, Chat, with_plugin
 
 from herdgate.names import ModelName
 from herdgate.quarantine import FAULTS
+from herdgate.testing.faults import Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -135,6 +136,17 @@ async def test_reasons_have_an_end(first: SimulatedOllama, second: SimulatedOlla
         reply = await ask(gateway, "admin")
     assert len(reply.content) < 50_000
     assert reply.json()["candidates"] == ["first", "second"]
+
+
+async def test_the_plugin_health_says_who_is_not_sound(first: SimulatedOllama, second: SimulatedOllama) -> None:
+    async with running_gateway(first, second, env=ENV) as gateway:
+        first.script("/api/chat", Status(502), times=None)
+        for _ in range(3):
+            assert (await Chat(CHAT, stream=False).ask(gateway, **ADMIN)).status_code == 200
+        told = await explained(gateway, "admin")
+    (health,) = (step for step in told["steps"] if step["plugin"] == "health")
+    assert (health["said"], health["reasons"]) == ("reorders", ["first is failing", "second is sound"])
+    assert told["candidates"] == ["second", "first"]
 
 
 # what would be refused, and by whom

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -19,7 +19,7 @@ from herdgate.config import ConfigError, PluginEntry
 from herdgate.config.problems import suggestion
 from herdgate.hooks import INFO, Kind, described, signature_of
 from herdgate.loop import run
-from herdgate.plugins import Plugin, impls_of, load_plugins
+from herdgate.plugins import Plugin, load_plugins
 
 
 @click.group(name="plugins")
@@ -41,10 +41,15 @@ def list_plugins(config: str | None, as_json: bool) -> None:
     settings = settings_of(config)
     plugins = load_plugins(settings.plugins)
     left_out = run(left_out_now(settings))
-    order = {hook: [impl.plugin for impl in impls_of(plugins, hook)] for hook in INFO}
+    order = {hook: [plugin for plugin in plugins if hook in plugin.impls] for hook in INFO}
     if as_json:
         print_json(
-            {"plugins": [_as_json(plugin) for plugin in plugins], "hooks": order, "quarantine": as_json_of(left_out)}
+            {
+                "plugins": [_as_json(plugin) for plugin in plugins],
+                "hooks": {hook: [plugin.name for plugin in asked] for hook, asked in order.items()},
+                "order": {hook: [_source(plugin) for plugin in asked] for hook, asked in order.items()},
+                "quarantine": as_json_of(left_out),
+            }
         )
         return
     rows = table("#>", "NAME", "FROM", "VERSION", "LISTED AT", "HOOKS")
@@ -53,10 +58,7 @@ def list_plugins(config: str | None, as_json: bool) -> None:
         rows.add_row(*cells(number, name, plugin.distribution, plugin.version or None, plugin.origin, _hooks(plugin)))
     print_table(rows)
     click.echo()
-    rows = table("HOOK", "ASKED IN THIS ORDER")
-    for hook, names in order.items():
-        rows.add_row(*cells(hook, names))
-    print_table(rows)
+    _print_order(order)
     print_left_out(left_out)
 
 
@@ -170,6 +172,23 @@ def _loaded(config: str | None) -> list[tuple[Plugin, PluginEntry]]:
 
 def _hooks(plugin: Plugin) -> list[str]:
     return [hook for hook in INFO if hook in plugin.impls]
+
+
+def _print_order(order: Mapping[str, Sequence[Plugin]]) -> None:
+    """Who is asked for each hook, and whose that plugin is: one row each."""
+    rows = table("HOOK", "ASKED>", "PLUGIN", "FROM", "VERSION")
+    for hook, asked in order.items():
+        if not asked:
+            rows.add_row(*cells(hook, None, None, None, None))
+        for number, plugin in enumerate(asked, 1):
+            rows.add_row(
+                *cells(hook if number == 1 else "", number, plugin.name, plugin.distribution, plugin.version or None)
+            )
+    print_table(rows)
+
+
+def _source(plugin: Plugin) -> dict[str, object]:
+    return {"plugin": plugin.name, "distribution": plugin.distribution, "version": plugin.version or None}
 
 
 def _as_json(plugin: Plugin) -> dict[str, object]:
