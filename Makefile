@@ -12,7 +12,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 .PHONY: bench chaos check clean demo docs format fuzz help lock redis serve test timing
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(RUNTIME) ## Two simulated backends with the gateway in front, and curl lines to try
 	$(BIN)/proxyctl demo
@@ -54,6 +54,10 @@ clients: $(DEVELOPMENT) $(VENV)/.clients-installed ## LiteLLM, LangChain, LlamaI
 
 modelserver: $(DEVELOPMENT) $(VENV)/.model-server-installed ## A real model server, some gigabytes, behind a gateway
 	$(BIN)/pytest -m model_server tests/clients
+
+.PHONY: downstream
+downstream: $(DEVELOPMENT) ## The examples' tests against the built wheel, and all of them in one gateway
+	$(BIN)/pytest -m downstream tests/contract/test_downstream.py $(PYTEST_ARGS)
 
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)

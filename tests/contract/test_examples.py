@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from tests.contract.distributions import dist_info
 from tests.contract.documents import ROOT, document
 
 import herdgate
@@ -33,7 +34,7 @@ def entry_point(example: str) -> tuple[str, str]:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 2
+    assert len(EXAMPLES) >= 5
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -48,6 +49,25 @@ def test_its_own_tests_pass_without_an_installation(example: str) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_all_of_them_work_together(tmp_path: Path) -> None:
+    for example in EXAMPLES:
+        metadata, (name, target) = project(example), entry_point(example)
+        dist_info(tmp_path, metadata["name"], metadata["version"], f"{name} = {target}")
+    paths = [str(tmp_path), *(str(ROOT / "examples" / example) for example in EXAMPLES)]
+    options = ["-q", "-p", "no:cacheprovider", "-c", "weighted/pyproject.toml", "--rootdir", "."]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_together.py"],
+        cwd=ROOT / "examples",
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "", "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 passed" in result.stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -14,6 +14,7 @@ from textwrap import dedent
 import httpx
 import pytest
 from click.testing import CliRunner
+from tests.contract.distributions import dist_info
 
 from herdgate import __version__ as VERSION  # noqa: N812
 from herdgate.cli import main
@@ -309,10 +310,7 @@ def installed(name: str, methods: str, site: Path, url: str) -> str:
     """Put a distribution with one plugin where Python finds it, as an installer would. Returns its entry point."""
     other = f"acme_{name}"
     (site / f"{other}.py").write_text(plugin(methods).replace("SECOND_URL", url))
-    metadata = site / f"{other}-1.2.3.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {other.replace('_', '-')}\nVersion: 1.2.3\n")
-    (metadata / "entry_points.txt").write_text(f"[herdgate.plugins]\n{other} = {other}:Replacement\n")
+    dist_info(site, other.replace("_", "-"), "1.2.3", f"{other} = {other}:Replacement")
     return other
 
 

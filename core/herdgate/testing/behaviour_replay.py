@@ -115,7 +115,7 @@ class _Replay:
 
     def _pieces(self) -> list[str]:
         _, head = self._arguments
-        body = EVENTS if head.content_type == "text/event-stream" else STREAM
+        body = {"text/event-stream": EVENTS, "application/json": STREAM.splitlines()[0]}.get(head.content_type, STREAM)
         whole, bytewise = (self._filtered(pieces) for pieces in ([body], [bytes([byte]) for byte in body]))
         return [] if whole == bytewise else ["its filter depends on where the stream was cut: boundaries mean nothing"]
 
