@@ -163,6 +163,8 @@ def _facts(name: str) -> dict[str, str]:
     else:
         facts["Deadline"] = f"{info.deadline:g} s."
         facts["`async def`"] = "accepted."
+    if info.deprecated:
+        facts["Deprecated"] = f"{info.deprecated}."
     if info.raises:
         modules = [(error.__module__.partition(".")[0], error.__name__) for error in info.raises]
         raised = ", ".join(f"`{error}`" if module == "builtins" else f"`{module}.{error}`" for module, error in modules)

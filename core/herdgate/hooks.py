@@ -101,7 +101,8 @@ class HookInfo:
     `expects` are the types a result may have beside None; object means any. `items` is what a returned list must
     hold. `raises` are exceptions that an implementation may use to speak of the backend: they are no faults of the
     plugin. `advisory`: a plugin may declare that requests go on without it. `tolerant`: they always do. Who keeps
-    failing where they do is left out for a while, see `quarantine`.
+    failing where they do is left out for a while, see `quarantine`. `deprecated` says since when a hook is on its way
+    out, and what takes its place.
     """
 
     kind: Kind
@@ -113,6 +114,7 @@ class HookInfo:
     deadline: float = PHASE_DEADLINE
     items: type = object
     raises: tuple[type[Exception], ...] = ()
+    deprecated: str = ""
 
 
 INFO: dict[str, HookInfo] = {}
@@ -121,10 +123,15 @@ INFO: dict[str, HookInfo] = {}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+def deprecation(name: str, info: HookInfo) -> DeprecationWarning | None:
+    """What whoever implements this hook is told; None if it is here to stay."""
+    return DeprecationWarning(f"the hook {name} is deprecated: {info.deprecated}") if info.deprecated else None
+
+
 def _hook(info: HookInfo) -> Callable[[_F], _F]:
     def declare(function: _F) -> _F:
         INFO[function.__name__] = info
-        return hookspec(function)
+        return hookspec(function, warn_on_impl=deprecation(function.__name__, info))
 
     return declare
 

@@ -15,9 +15,12 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from herdgate.config import ConfigError, PluginEntry, Problem, settings_problems
+from herdgate.hooks import INFO, deprecation
 from herdgate.plugincheck import check_class, compile_hooks, doubts
 from herdgate.pluginsource import Found, Sources, Unusable
 from herdgate.point import Impl
+
+log = logging.getLogger("herdgate.plugins")
 
 log = logging.getLogger("herdgate.plugins")
 
@@ -61,7 +64,16 @@ def load_plugins(entries: Sequence[PluginEntry], sources: Sources | None = None)
             problems.extend(Problem(entry.origin, f'plugin "{entry.use}"', problem) for problem in unusable.problems)
     if problems:
         raise ConfigError(problems)
+    _warn_of_deprecated_hooks(plugins)
     return tuple(plugins)
+
+
+def _warn_of_deprecated_hooks(plugins: Sequence[Plugin]) -> None:
+    """Tell operators; authors are told by Python, where pluggy warns in their tests."""
+    for plugin in plugins:
+        for hook in plugin.impls:
+            if problem := deprecation(hook, INFO[hook]):
+                log.warning("plugin %s (%s) must be renewed: %s", plugin.name, plugin.distribution, problem)
 
 
 def impls_of(plugins: Sequence[Plugin], hook: str) -> list[Impl]:

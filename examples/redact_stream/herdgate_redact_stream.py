@@ -171,7 +171,7 @@ def redacted(
 def _begins(text: str, at: int, words: Sequence[str]) -> bool:
     """Whether the text from here on is the beginning of a longer word."""
     left = len(text) - at
-    return left < len(words[0]) and any(len(word) > left and word.startswith(text[at:]) for word in words)
+    return any(len(word) > left and word.startswith(text[at:]) for word in words)
 
 
 def _read(line: bytes) -> Event:

@@ -192,6 +192,26 @@ async def _(stage: Stage) -> None:
     assert await stage.answered_by() == "second"
 
 
+@checks("by_cost.py")
+async def _(stage: Stage) -> None:
+    rich, intern = [await stage.gateway.make_key("*", name=name) for name in ("rich", "intern")]
+    assert await stage.answered_by(**rich) == "second"
+    assert await stage.answered_by(**intern) == "second"
+    await stage.second.stop()
+    assert await stage.answered_by(**rich) == "first"
+    assert (await stage.chat(**intern)).status_code in {502, 503}
+    assert not [request for request in stage.first.requests if request.path == "/api/chat"][1:]
+
+
+@checks("hidden.py")
+async def _(stage: Stage) -> None:
+    admin = await stage.gateway.make_key("*", name="root", admin=True)
+    listed = (await stage.gateway.client.get("/api/tags", headers=admin)).json()["models"]
+    assert {model["name"] for model in listed} == {"llama3.2:latest", "llama3.1:70b"}
+    assert (await stage.chat("other", **admin)).status_code == 403
+    assert (await stage.chat(**admin)).status_code == 200
+
+
 @checks("rest.py")
 async def _(stage: Stage) -> None:
     await stage.first.stop()

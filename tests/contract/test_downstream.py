@@ -37,11 +37,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = place / "env" / "bin" / "python"
     pins = re.findall(r"^\S+==\S+(?: ; [^\\\n]+)?", (ROOT / "requirements" / "dev.lock").read_text(), re.MULTILINE)
     (place / "constraints.txt").write_text("\n".join(pins))
-    tools = ("pytest", "pytest-asyncio")
-    run(
-        *(python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
-        *("--constraint", place / "constraints.txt", *wheels.iterdir(), *tools),
-    )
+    install: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run(*install, "--constraint", place / "constraints.txt", *wheels.iterdir(), "pytest", "pytest-asyncio")
     return python
 
 

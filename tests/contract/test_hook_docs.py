@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests.contract.documents import ROOT, document
 
 import herdgate
 from herdgate import (
@@ -101,6 +102,27 @@ def test_the_parts_of_a_hook_come_in_one_order(hook: str) -> None:
 def test_an_example_is_a_plugin_that_loads_and_implements_its_hook(hook: str, tmp_path: Path) -> None:
     plugin = loaded(hook, tmp_path)
     assert hook in plugin.impls
+
+
+def implemented(source: str) -> set[str]:
+    """The hooks that a file implements: what its classes mark with `@hookimpl`."""
+    return {
+        method.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(ast.unparse(each).startswith("hookimpl") for each in method.decorator_list)
+    }
+
+
+@pytest.mark.parametrize("hook", INFO)
+def test_a_hook_is_used_by_a_built_in_plugin_an_example_or_a_plugin_of_the_documentation(hook: str) -> None:
+    """What nobody uses, nobody has tried."""
+    files = [*ROOT.glob("plugins/herdgate_plugins/**/*.py"), *ROOT.glob("examples/*/*.py")]
+    printed = [block.text for block in document("docs/writing-plugins.md").blocks("python") if block.title]
+    users = [*(path.read_text() for path in files), *printed]
+    assert any(hook in implemented(source) for source in users)
 
 
 @pytest.mark.parametrize("hook", INFO)

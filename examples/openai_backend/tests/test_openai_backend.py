@@ -145,6 +145,7 @@ async def test_a_reply_that_is_no_list_leaves_the_last_one(listing: object) -> N
             server.listing = listing
             await server.polled_again()
             models = (await gateway.client.get("/v1/models")).json()["data"]
+            assert not gateway.gateway.runtime.points.ledger.faults
     assert [model["id"] for model in models] == ["Qwen/Qwen3-8B:latest"]
 
 
