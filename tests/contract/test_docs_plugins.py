@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.contract.documents import ROOT, Block, document, documents
 
 from herdgate.config import PluginEntry, load
@@ -210,6 +211,12 @@ async def _(stage: Stage) -> None:
     assert {model["name"] for model in listed} == {"llama3.2:latest", "llama3.1:70b"}
     assert (await stage.chat("other", **admin)).status_code == 403
     assert (await stage.chat(**admin)).status_code == 200
+
+
+@checks("prices.py")
+async def _(stage: Stage) -> None:
+    (command,) = vars(type(stage.plugin("prices")))["register_commands"](stage.plugin("prices"))
+    assert CliRunner().invoke(command).stdout == "first: 2.5\nsecond: 0.5\n"
 
 
 @checks("rest.py")

@@ -123,6 +123,18 @@ async def what_a_backend_is_told(scene: Scene) -> object:
     return bool(asked.values("x-request-id")), asked.values("x-told")
 
 
+async def for_how_long_a_backend_keeps_it(scene: Scene) -> object:
+    body = {"model": "llama3.2", "keep_alive": "24h", "stream": False, "messages": [{"role": "user", "content": "hi"}]}
+    await scene.gateway.client.post("/api/chat", json=body)
+    return [request for request in scene.first.requests if request.path == "/api/chat"][-1].json["keep_alive"]
+
+
+async def who_may_pull(scene: Scene) -> object:
+    admin = await scene.gateway.make_key(name="root", admin=True)
+    body = {"model": "llama3.2", "stream": False}
+    return (await scene.gateway.client.post("/api/pull", json=body, headers=admin)).status_code
+
+
 async def who_needs_no_key(scene: Scene) -> object:
     await scene.gateway.keys.create("somebody", ["*"])
 
@@ -294,6 +306,31 @@ OPTIONAL: dict[str, tuple[Callable[[Scene], Awaitable[object]], object, object, 
         """
         def prepare_upstream(self, request):
             return request.with_header("x-told", "us")
+        """,
+    ),
+    "load_policy": (
+        for_how_long_a_backend_keeps_it,
+        600.0,
+        "24h",
+        """
+        def prepare_upstream(self):
+            return None
+        """,
+    ),
+    "model_management": (
+        who_may_pull,
+        200,
+        202,
+        """
+        def routes(self):
+            return [Route("/api/pull", self.later, Action.MANAGE, frozenset({"POST"}))]
+
+        async def later(self, call):
+            return Reply(202)
+
+        @hookimpl
+        def authorise(self, identity, action):
+            return Allow() if identity.admin and action is Action.MANAGE else None
         """,
     ),
 }
