@@ -67,7 +67,7 @@ class Program:
         """Wait until this is true."""
         async with asyncio.timeout(WITHIN):
             while not (found := condition()):
-                assert self.process.returncode is None, self.log()[-3:]
+                assert self.process.returncode is None, (self.place / "log").read_text("utf-8")[-2000:]
                 await asyncio.sleep(0.05)
         return found
 
