@@ -9,7 +9,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo docs format fuzz help lock redis serve test timing
+.PHONY: bench chaos check clean demo docs format fuzz help leaving lock redis serve test timing
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ modelserver: $(DEVELOPMENT) $(VENV)/.model-server-installed ## A real model serv
 .PHONY: downstream
 downstream: $(DEVELOPMENT) ## The examples' tests against the built wheel, and all of them in one gateway
 	$(BIN)/pytest -m downstream tests/contract/test_downstream.py $(PYTEST_ARGS)
+
+leaving: $(RUNTIME) ## How soon it is noticed that a client has left, as a table (benchmarks/)
+	$(BIN)/python benchmarks/leaving.py
 
 lock: ## Pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest of everything
 	scripts/lock $(VENV) $(LOCKS) $(if $(UPGRADE),--upgrade)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from tests.stories.conftest import Chat
 
+from bench import leaving
+from bench.leaving import QUEUE, WINDOWS, Case, cases, laboratory
 from herdgate.testing.faults import Hang
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import Received, SimulatedOllama
@@ -19,33 +17,11 @@ from herdgate.testing.simulated import Received, SimulatedOllama
 WITHIN = 1.0
 """Seconds that the contract gives; what is measured is about a thousandth of it."""
 
-WINDOWS = {"before headers": "nothing", "before the first event": "headers", "in mid-stream": 2}
 PADDING = {"small": 0, "large": 150_000}
 
 
-@asynccontextmanager
-async def asking(gateway: RunningGateway, chat: Chat, padding: int) -> AsyncIterator[asyncio.StreamWriter]:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    body = json.dumps(chat.body(say="x" * padding)).encode()
-    writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (chat.path.encode(), len(body)))
-    writer.write(body)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def leave(writer: asyncio.StreamWriter, how: str) -> None:
-    match how:
-        case "close":
-            writer.close()
-        case "half-close":
-            writer.write_eof()
-        case "reset":
-            connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+def asking(gateway: RunningGateway, chat: Chat, padding: int) -> AbstractAsyncContextManager[asyncio.StreamWriter]:
+    return leaving.asking(gateway, chat.path, chat.body(say="x" * padding))
 
 
 async def reached(backend: SimulatedOllama, chat: Chat, events: int) -> Received:
@@ -66,7 +42,7 @@ async def test_the_backend_notices_within_a_second(
     async with asking(gateway, chat, padding) as writer:
         request = await reached(first, chat, place if isinstance(place, int) else 0)
         left = asyncio.get_running_loop().time()
-        leave(writer, how)
+        leaving.leave(writer, how)
         await until(lambda: request.left_at is not None, within=5.0)
     assert request.left_at is not None
     assert request.left_at - left < WITHIN
@@ -116,3 +92,19 @@ async def test_a_slot_is_free_again_when_its_client_has_left(second: SimulatedOl
             writer.close()
             await until(lambda: request.left_at is not None)
         assert "backend narrow" in chat.text_of(await chat.ask(gateway))
+
+
+OTHERS = [case for case in cases() if case.window == QUEUE or case.reply == "filtered"]
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=lambda case: f"{case.window}-{case.reply}-{case.body}-{case.way}")
+async def test_the_queue_and_filters_are_left_as_soon(case: Case) -> None:
+    async with laboratory() as lab:
+        noticed = await lab.measure(case)
+        assert noticed.ended < WITHIN
+        if case.window == QUEUE:
+            assert noticed.backend is None
+        else:
+            assert noticed.backend is not None
+            assert noticed.backend < WITHIN
+        await lab.measure(case)  # the slot, and the place in the queue, are free again
