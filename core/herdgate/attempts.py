@@ -7,6 +7,7 @@ caller's own request again; what an earlier attempt changed is gone.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,9 +26,13 @@ from herdgate.scope import Scope
 from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
 from herdgate.waits import Wait
 
+log = logging.getLogger("herdgate.requests")
+
 ERROR_BODY_LIMIT = 64 * 1024
 """How much of a backend's error body is read, in bytes."""
 ERROR_BODY_DEADLINE = 5.0
+_SHOWN = 200
+"""How much of what went wrong the log gets, in characters: a backend chooses its own words."""
 
 
 class Exhausted(Exception):  # noqa: N818 - an answer, not a fault
@@ -118,6 +123,9 @@ class Attempts:
         """A skipped attempt sent nothing and says nothing, so nobody is asked about it."""
         if failure.kind is Kind.SKIPPED:
             return TryNext()
+        said = "".join(each if each.isprintable() else " " for each in failure.detail[:_SHOWN])
+        of = (self._exchange.id, attempt.number, attempt.backend.name)
+        log.info("request %s: attempt %d at %s failed: %s", *of, said)
         try:
             verdict = self._points.judge_failure(self._exchange, attempt, failure)
         except PluginFault:

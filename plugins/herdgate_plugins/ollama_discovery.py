@@ -23,7 +23,11 @@ class OllamaDiscovery:
         Entries that name no model are left out: one broken manifest must not hide a whole server. A reply that is no
         list of models at all is an error, so that the last good list stays.
         """
-        answer = (await client.get("/api/tags")).raise_for_status().json()
+        reply = (await client.get("/api/tags")).raise_for_status()
+        try:
+            answer = reply.json()
+        except RecursionError:
+            raise ValueError("the reply to /api/tags is nested too deeply") from None
         listed = answer.get("models") if isinstance(answer, dict) else None
         if not isinstance(listed, list):
             raise ValueError("the reply to /api/tags has no list of models")

@@ -108,3 +108,9 @@ async def test_the_queue_and_filters_are_left_as_soon(case: Case) -> None:
             assert noticed.backend is not None
             assert noticed.backend < WITHIN
         await lab.measure(case)  # the slot, and the place in the queue, are free again
+
+
+async def test_the_table_has_a_row_for_each_moment_reply_and_body() -> None:
+    rows = (await leaving.table(1)).splitlines()[2:]
+    assert len(rows) == len(cases()) / len(leaving.WAYS)
+    assert all(row.count(" / ") == len(leaving.WAYS) for row in rows)

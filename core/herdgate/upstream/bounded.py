@@ -20,9 +20,16 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See `httpx.AsyncBaseTransport`. Reading the answer raises `httpx.ReadError` past the limit."""
+        """See `httpx.AsyncBaseTransport`. Reading the answer raises `httpx.ReadError` past the limit.
+
+        A compressed answer, which nobody asked for, is refused: a few bytes of it can be more than fits into memory.
+        """
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - what async transports give
+        coding = response.headers.get("content-encoding", "identity")
+        if coding.strip().lower() not in {"", "identity"}:
+            await response.stream.aclose()
+            raise httpx.ReadError(f"a compressed answer ({coding:.40}), which was not asked for")
         if not request.extensions.get("unbounded"):
             response.stream = _Bounded(response.stream)
         return response
