@@ -14,6 +14,7 @@ from tests.stories.conftest import CHAT, Chat, with_plugin
 from tests.stories.doors import BODY, message_of
 from tests.stories.raw import connected, request
 
+from herdgate.front.connection import GatewayConnection
 from herdgate.testing.faults import EndlessLine, Events, Hang
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import Received, SimulatedOllama
@@ -106,17 +107,27 @@ async def test_a_client_that_reads_slowly_but_steadily_is_not(
         await until(lambda: heard.left_at is not None, within=WITHIN)
 
 
-async def test_a_client_that_has_read_everything_may_wait_for_more(first: SimulatedOllama) -> None:
-    line = json.dumps({"message": {"content": "x" * 6_000_000}, "done": False}).encode() + b"\n"
+async def test_a_client_that_has_read_everything_may_wait_for_more(
+    first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, pause = asyncio.Event(), GatewayConnection.pause_writing
+
+    def noted(connection: GatewayConnection) -> None:
+        pause(connection)
+        full.set()
+
+    monkeypatch.setattr(GatewayConnection, "pause_writing", noted)
+    line = json.dumps({"message": {"content": "x" * 20_000_000}, "done": False}).encode() + b"\n"
     first.script(CHAT, (Events((b'{"message":{"content":""},"done":false}\n', line, b"")), Hang(after=2)))
     async with (
         running_gateway(first, toml=QUICK) as gateway,
-        unread(gateway, CHAT, Chat(CHAT, stream=True).body()) as sock,
+        unread(gateway, CHAT, Chat(CHAT, stream=True).body(), buffer=262_144) as sock,
     ):
         loop = asyncio.get_running_loop()
+        await full.wait()
         read = 0
         while read < len(line):
-            read += len(await loop.sock_recv(sock, 65536))
+            read += len(await loop.sock_recv(sock, 262_144))
         more = asyncio.create_task(drained(sock))
         await asyncio.wait([more], timeout=1.2)  # four times as long as it may take nothing while there is something
         assert not more.done()
