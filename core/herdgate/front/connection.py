@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
-import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,10 +30,6 @@ LINGER = 1.0
 """Seconds for which a caller whose request was not read to its end may go on sending, so that it can read the reply."""
 SLOWEST = 4096
 """Bytes per second that a caller must send of a body, or take of a reply, on average."""
-_UNSENT = 128 * 1024
-"""Bytes that the system may hold unsent for a caller that does not keep up: what it holds beyond that would pass for
-taken.
-"""
 _WRITE_HIGH, _WRITE_LOW = 64 * 1024, 16 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _NEVER = float("inf")
@@ -276,15 +274,25 @@ class GatewayConnection(asyncio.Protocol):
 
     def _watch_progress(self) -> None:
         """The caller must have taken something by then."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._pending()
         self.stuck = self.loop.time() + self.door.client_timeout
-        with contextlib.suppress(OSError, AttributeError):  # a system without it, or a socket of another kind
+
+    def _pending(self) -> int:
+        """Bytes that the caller has not taken yet: those that wait here, and those that the system holds for it.
+
+        The system holds megabytes and takes more only when most of them are gone, so that a caller who reads all the
+        time would often seem to take nothing.
+        """
+        size = self.transport.get_write_buffer_size()
+        with contextlib.suppress(OSError):  # a system, or a kind of socket, that does not tell
             sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+            (held,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+            size += held
+        return size
 
     def check_progress(self) -> None:
         """Give up a caller that takes next to nothing: a backend works for it and waits."""
-        taken = self._unsent - self.transport.get_write_buffer_size()
+        taken = self._unsent - self._pending()
         if taken >= SLOWEST * self.door.client_timeout:
             self._watch_progress()
             return
