@@ -147,6 +147,7 @@ class Scene:
             first, last = getattr(before, name), getattr(after, name)
             report.figures.append((f"{name} before, after", f"{first}, {last}"))
             report.expect(last <= first, f"{name} were {first} and are {last}")
+        report.expect(not after.leases, f"{after.leases} leases were never given back")
         report.figures.append(("memory before, after, MiB", f"{before.memory / MIB:.1f}, {after.memory / MIB:.1f}"))
         report.expect(after.memory - before.memory < MEMORY_MAY_GROW, "memory grew")
         report.figures.append(("ended, ended twice", f"{after.ended}, {len(after.twice)}"))
