@@ -8,9 +8,10 @@ import click
 import herdgate
 from herdgate.cli.lazy import LazyGroup
 
-# httpx brings a command line of its own into every process that imports it: rich and pygments, 60 ms and 5 MB. Where it
-# cannot import it, it goes without.
-cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)
+# Both go without what they cannot import. httpx brings a command line of its own into every process: rich and pygments,
+# 60 ms and 5 MB. Sanic brings trustme, where developers have it, for certificates that it never makes here: 50 ms, 8 MB.
+for unwanted in ("httpx._main", "trustme"):
+    cast("dict[str, Any]", sys.modules).setdefault(unwanted, None)
 
 _COMMANDS = {
     "serve": ("serve", "Run the gateway."),
