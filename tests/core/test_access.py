@@ -93,4 +93,4 @@ def test_a_resource_says_what_it_is() -> None:
 
 
 def test_the_words_for_actions_stay_as_they_are() -> None:
-    assert {action.value for action in Action} == {"use", "see", "manage", "administer"}
+    assert {action.value for action in Action} == {"use", "see", "manage", "observe", "administer"}

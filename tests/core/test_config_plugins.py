@@ -23,6 +23,7 @@ BUILTIN = [
     "priority_failover",
     "health",
     "capacity",
+    "metrics",
     "access_log",
 ]
 

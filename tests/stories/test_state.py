@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, Chat, with_plugin
+from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, PATIENT, Chat, with_plugin
 from tests.stories.raw import connected
 
 from herdgate.app import CannotStart
@@ -214,7 +214,7 @@ async def test_an_outage_of_redis_under_load_is_seen_by_nobody_who_has_a_key(
     outage: str,
 ) -> None:
     env = on(redis, HERDGATE_DISCOVERY_INTERVAL="0.1")
-    async with running_gateway(first, second, env=env) as gateway:
+    async with running_gateway(first, second, toml=PATIENT, env=env) as gateway:
         _, secret = await gateway.keys.create("someone", ["*"])
         key = {"x-api-key": secret.get_secret_value()}
         await answered(gateway, key, 200)

@@ -163,7 +163,7 @@ class TestWorkers:
 
         assert statuses() == {200}
         json_of("keys", "revoke", "alice")
-        program.until(lambda: statuses() == {401})
+        program.until(lambda: statuses() <= {401, 429})  # the latter after many of the former
         assert program.stop() == 0
 
     def test_a_reload_reaches_all_workers_or_none(self, run: Run, simulate: Simulate, place: Path) -> None:
