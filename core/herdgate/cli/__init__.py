@@ -9,7 +9,8 @@ import herdgate
 from herdgate.cli.lazy import LazyGroup
 
 # Both go without what they cannot import. httpx brings a command line of its own into every process: rich and pygments,
-# 60 ms and 5 MB. Sanic brings trustme, where developers have it, for certificates that are never made here: 50 ms, 8 MB.
+# 60 ms and 5 MB. Sanic brings trustme, where developers have it, for certificates that nobody here asks it to make:
+# 50 ms and 8 MB.
 for unwanted in ("httpx._main", "trustme"):
     cast("dict[str, Any]", sys.modules).setdefault(unwanted, None)
 
