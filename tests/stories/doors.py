@@ -16,6 +16,11 @@ POLLS = {"/api/tags", "/api/version"}
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
+def told(value: object) -> str:
+    """How a parameter appears in a test's name: the same in every process, whatever order a set has there."""
+    return repr(sorted(value)) if isinstance(value, set) else repr(value)
+
+
 def forwarded(backend: SimulatedOllama) -> list[str]:
     """What a backend was asked, polls aside."""
     assert backend.malformed == []

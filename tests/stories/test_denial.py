@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, OPENAI_CHAT, Chat, plugin_of, with_plugin
+from tests.stories.doors import told
 from tests.stories.raw import connected, request
 
 from herdgate.testing.faults import Status
@@ -280,7 +281,7 @@ async def test_a_large_refused_upload_gets_the_same_body_before_its_connection_i
     assert f"/api/blobs/{DIGEST}" not in forwarded(first)
 
 
-@pytest.mark.parametrize("chat", EVERY_WAY, ids=repr)
+@pytest.mark.parametrize("chat", EVERY_WAY, ids=told)
 async def test_a_model_that_all_its_backends_deny_is_one_that_nobody_has(
     gateway: RunningGateway, first: SimulatedOllama, second: SimulatedOllama, chat: Chat
 ) -> None:
@@ -291,7 +292,7 @@ async def test_a_model_that_all_its_backends_deny_is_one_that_nobody_has(
         assert (await connection.ask("POST", chat.path, chat.body())).undated == family.reply()
 
 
-@pytest.mark.parametrize("chat", EVERY_WAY, ids=repr)
+@pytest.mark.parametrize("chat", EVERY_WAY, ids=told)
 async def test_a_forbidden_model_stays_forbidden_when_its_backend_is_away(
     gateway: RunningGateway, second: SimulatedOllama, chat: Chat
 ) -> None:
@@ -313,7 +314,7 @@ async def test_a_forbidden_model_stays_forbidden_when_its_backend_is_away(
         (["*"], {f"{MODEL}:latest", "only-first:latest", "only-second:latest"}),
         ([UNKNOWN, HIDDEN], set()),
     ],
-    ids=repr,
+    ids=told,
 )
 async def test_listings_show_what_the_caller_may_use_and_nothing_else(
     gateway: RunningGateway, patterns: list[str], shown: set[str]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.stories.conftest import ANONYMOUS, CHAT, MODEL, OPENAI_CHAT, PATIENT, Chat
+from tests.stories.doors import told
 from tests.stories.raw import connected
 
 from herdgate.app import CannotStart
@@ -53,7 +54,7 @@ async def status(gateway: RunningGateway, headers: dict[str, str], model: str = 
         {"authorization": "Basic dXNlcjpwYXNz"},
         {"authorization": "Bearer"},
     ],
-    ids=repr,
+    ids=told,
 )
 async def test_before_the_first_key_callers_on_this_machine_need_none_and_may_send_any(
     gateway: RunningGateway, headers: dict[str, str]
@@ -199,7 +200,7 @@ async def test_without_a_key_only_a_few_paths_answer(gateway: RunningGateway) ->
         {"Authorization": "Bearer KEY", "x-api-key": "KEY"},
         {"Authorization": "Bearer KEY", "x-api-key": "hg_wrong"},
     ],
-    ids=repr,
+    ids=told,
 )
 async def test_a_key_is_presented_as_bearer_or_x_api_key(gateway: RunningGateway, headers: dict[str, str]) -> None:
     key = (await gateway.make_key(MODEL))["authorization"].removeprefix("Bearer ")
@@ -261,7 +262,7 @@ async def _unsure(gateway: RunningGateway) -> bool:
         (["secret"], set()),
         (["library/llama3.2"], {"llama3.2:latest"}),
     ],
-    ids=repr,
+    ids=told,
 )
 async def test_patterns_decide_what_a_key_may_use(tmp_path: Path, patterns: list[str], allowed: set[str]) -> None:
     models = ["llama3.2:latest", "llama3.2:1b", "team/secret:latest", "hf.co/org/repo:Q4"]

@@ -241,7 +241,7 @@ def as_nobody() -> Iterator[None]:
 @pytest.fixture
 def open_directory(tmp_path: Path) -> Path:
     """A directory that a user without rights can reach."""
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:3]):
         directory.chmod(0o755)
     return tmp_path
 
