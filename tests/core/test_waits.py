@@ -61,7 +61,10 @@ async def test_an_end_that_comes_too_late_has_no_effect(waits: Waits) -> None:
     with waits.within(HOUR) as ending:
         ending.end()
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # neither of them cancels what has gone on
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_whoever_cancels_the_task_cancels_it(waits: Waits) -> None:
