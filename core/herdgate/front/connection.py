@@ -8,16 +8,13 @@ request than all the rest of the gateway.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
-import struct
-import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from herdgate.front.head import MAX_HEAD, Refused, RequestHead, read_head
 from herdgate.front.incoming import Incoming
+from herdgate.front.unsent import unsent
 
 if TYPE_CHECKING:
     from herdgate.front.door import Door
@@ -274,25 +271,12 @@ class GatewayConnection(asyncio.Protocol):
 
     def _watch_progress(self) -> None:
         """The caller must have taken something by then."""
-        self._unsent = self._pending()
+        self._unsent = unsent(self.transport)
         self.stuck = self.loop.time() + self.door.client_timeout
-
-    def _pending(self) -> int:
-        """Bytes that the caller has not taken yet: those that wait here, and those that the system holds for it.
-
-        The system holds megabytes and takes more only when most of them are gone, so that a caller who reads all the
-        time would often seem to take nothing.
-        """
-        size = self.transport.get_write_buffer_size()
-        with contextlib.suppress(OSError):  # a system, or a kind of socket, that does not tell
-            sock = self.transport.get_extra_info("socket")
-            (held,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-            size += held
-        return size
 
     def check_progress(self) -> None:
         """Give up a caller that takes next to nothing: a backend works for it and waits."""
-        taken = self._unsent - self._pending()
+        taken = self._unsent - unsent(self.transport)
         if taken >= SLOWEST * self.door.client_timeout:
             self._watch_progress()
             return
