@@ -259,7 +259,9 @@ class GatewayConnection(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The caller was silent for too long."""
-        if self.task is not None:
+        if self.transport.is_closing():
+            self.transport.abort()  # what is unsent has had its time, and there is nobody left to be told anything
+        elif self.task is not None:
             self.due = _NEVER
             if self._body is not None:
                 self._body.fail(TimeoutError())
