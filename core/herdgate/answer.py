@@ -14,6 +14,18 @@ from herdgate.responder import Responder
 class Answer:
     """Sends the reply and remembers what `exchange_ended` will be told."""
 
+    __slots__ = (
+        "_backend",
+        "_body",
+        "_first_byte_after",
+        "_relay",
+        "_sent",
+        "_status",
+        "exchange",
+        "outcome",
+        "responder",
+    )
+
     def __init__(self, exchange: Exchange, responder: Responder) -> None:
         self.exchange = exchange
         self.responder = responder
@@ -82,11 +94,3 @@ class Answer:
             tail=bytes(tail) if tail else self._body[-TAIL:],
             backend=self._backend,
         )
-
-
-def with_backend(headers: Mapping[str, str], exchange: Exchange) -> dict[str, str]:
-    """The headers of a relayed reply; only admins learn which backend it came from."""
-    attempt = exchange.attempts[-1]
-    if exchange.identity is not None and exchange.identity.admin:
-        return {**headers, "x-herdgate-backend": attempt.backend.name}
-    return dict(headers)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import httpx
 
@@ -20,7 +19,7 @@ from herdgate.errors import message_of
 from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
 from herdgate.faults import PluginFault
-from herdgate.opening import HOLD_LIMIT, Framing, Opening, framing_of
+from herdgate.opening import Framing, Opening, framing_of, holds
 from herdgate.runtime import Runtime
 from herdgate.scope import Scope
 from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
@@ -79,12 +78,6 @@ class Opened:
         return self.reply.head
 
 
-class _Seen(NamedTuple):
-    framing: Framing
-    opening: bytes
-    complete: bool
-
-
 class Attempts:
     """The failover loop of one exchange."""
 
@@ -101,23 +94,33 @@ class Attempts:
 
         May be called again, with candidates that were skipped: earlier failures count on.
         """
-        failures = self._failures
         skipped: list[Candidate] = []
         for candidate in candidates:
             attempt = Attempt(len(self._exchange.attempts) + 1, candidate)
             self._exchange.attempts.append(attempt)
+            scope = Scope()
             try:
-                return await self._attempt(attempt)
+                return await self._ask(attempt, scope)
             except _Failed as failed:
-                verdict = self._judge(attempt, failed.failure, failures)
-                failures.append(failed.failure)
-                if failed.failure.kind is Kind.SKIPPED:
-                    skipped.append(candidate)
-                if failed.failure.status == 404:
-                    self._discovery.refresh(candidate.backend)
-                if isinstance(verdict, GiveUp):
-                    raise Exhausted(failures) from failed
-        raise Exhausted(failures, skipped)
+                attempt.failed(failed.failure)
+                await scope.close()
+                self._fail(attempt, failed.failure, skipped)
+            except BaseException:
+                attempt.outcome = AttemptOutcome.ABANDONED
+                await scope.close()
+                raise
+        raise Exhausted(self._failures, skipped)
+
+    def _fail(self, attempt: Attempt, failure: Failure, skipped: list[Candidate]) -> None:
+        """Note what went wrong. Raises Exhausted if nobody else is to be asked."""
+        verdict = self._judge(attempt, failure, self._failures)
+        self._failures.append(failure)
+        if failure.kind is Kind.SKIPPED:
+            skipped.append(attempt.candidate)
+        if failure.status == 404:
+            self._discovery.refresh(attempt.backend)
+        if isinstance(verdict, GiveUp):
+            raise Exhausted(self._failures)
 
     def _judge(self, attempt: Attempt, failure: Failure, earlier: Sequence[Failure]) -> TryNext | GiveUp:
         """A skipped attempt sent nothing and says nothing, so nobody is asked about it."""
@@ -132,30 +135,18 @@ class Attempts:
             verdict = None
         return verdict or default_verdict(failure, earlier)
 
-    async def _attempt(self, attempt: Attempt) -> Opened:
-        """One backend. Whatever happens, what this attempt took is given back, unless it succeeds."""
-        scope = Scope()
-        try:
-            return await self._within(attempt, scope)
-        except BaseException as error:
-            if isinstance(error, _Failed):
-                attempt.failed(error.failure)
-            else:
-                attempt.outcome = AttemptOutcome.ABANDONED
-            await scope.close()
-            raise
-
-    async def _within(self, attempt: Attempt, scope: Scope) -> Opened:
+    async def _ask(self, attempt: Attempt, scope: Scope) -> Opened:
+        """One backend. What is taken for it goes into `scope`. Raises _Failed."""
         upstream = self._discovery.upstream(attempt.backend)
         if upstream is None:
             raise _Failed(Failure(Kind.SKIPPED, Phase.CONNECT, "the backend was just taken out of the configuration"))
         request = await self._prepared(attempt, scope)
         limit = upstream.settings.first_event_timeout
         phase = Phase.SENT
-        loop = asyncio.get_running_loop()
-        attempt.sent_at = started = loop.time()
+        clock = asyncio.get_running_loop().time
+        attempt.sent_at = started = clock()
         try:
-            with self._waits.within(limit) as deadline:
+            with self._waits.until(started + limit) as deadline:
                 attempt.stop_waiting = deadline.end
                 reply = await upstream.send(request)
                 scope.push(reply.aclose)
@@ -170,7 +161,7 @@ class Attempts:
             raise _Failed(failure_of(error, phase)) from error
         finally:
             attempt.stop_waiting = None
-        attempt.first_event_after = loop.time() - started
+        attempt.first_event_after = clock() - started
         return Opened(attempt, upstream, reply, framing, opening, complete, scope)
 
     async def _prepared(self, attempt: Attempt, scope: Scope) -> UpstreamRequest:
@@ -184,18 +175,23 @@ class Attempts:
             kind = Kind.SKIPPED if fault.hook == "around_attempt" else Kind.PLUGIN
             raise _Failed(Failure(kind, Phase.CONNECT, str(fault))) from fault
 
-    async def _opened(self, upstream: Upstream, reply: UpstreamReply, deadline: Wait) -> _Seen:
+    async def _opened(self, upstream: Upstream, reply: UpstreamReply, deadline: Wait) -> tuple[Framing, bytes, bool]:
+        """How the reply is framed, what was read of it, and whether that is all."""
         head = reply.head
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(reply))
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
-        opening, end = await _read_opening(framing, reply, deadline, upstream.settings.idle_timeout)
+        opening, end = reply.arrived(), None
+        if framing is Framing.NDJSON:
+            end = opening.find(b"\n") + 1 or None
+        if end is None and not (framing is Framing.WHOLE and reply.complete and holds(opening)):
+            opening, end = await _read_opening(framing, reply, opening, deadline, upstream.settings.idle_timeout)
         if end is None:
             self._inspect(head, opening)
         elif framing is not Framing.WHOLE:  # of a reply too long to be held nobody can tell anything yet
             self._inspect(head, opening[:end])
-        return _Seen(framing, opening, end is None)
+        return framing, opening, end is None
 
     def _inspect(self, head: Head, event: bytes) -> None:
         try:
@@ -214,20 +210,16 @@ def _gave_up(attempt: Attempt, phase: Phase, limit: float) -> Failure:
 
 
 async def _read_opening(
-    framing: Framing, reply: UpstreamReply, deadline: Wait, idle_timeout: float
+    framing: Framing, reply: UpstreamReply, data: bytes, deadline: Wait, idle_timeout: float
 ) -> tuple[bytes, int | None]:
-    """Read until the opening is complete. Returns what was read and where its first event ends; None if the body has
-    ended.
+    """Read on, behind `data`, until the opening is complete. Returns what was read and where its first event ends; None
+    if the body has ended.
 
     Once a reply that does not stream has begun, only its silences are limited, not its length in time.
     """
-    data = await reply.more()
-    if framing is Framing.NDJSON and (line := data.find(b"\n")) >= 0:
-        return data, line + 1
-    if framing is Framing.WHOLE and reply.complete and len(data) <= HOLD_LIMIT and data and not data.isspace():
-        return data, None
     opening = Opening(framing)
     loop = asyncio.get_running_loop()
+    data = data or await reply.more()
     while data:
         end = opening.feed(data)
         if end is not None:

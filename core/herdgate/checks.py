@@ -32,7 +32,7 @@ async def authenticated(exchange: Exchange, responder: Responder, points: HookPo
     if isinstance(said, Refusal):
         raise refused(exchange, said)
     if said.anonymous:
-        problem = origins.problem(host=responder.header("host"), origin=responder.header("origin"))
+        problem = origins.problem(host=responder.headers.get("host"), origin=responder.headers.get("origin"))
         if problem:
             raise Halt(error_reply(exchange.family, 403, problem, request_id=exchange.id))
     return said

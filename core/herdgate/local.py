@@ -25,7 +25,7 @@ NO_VERSION = "0.0.0"
 def open_reply(exchange: Exchange, responder: Responder, runtime: Runtime) -> Reply | None:
     """The reply to what needs no key; None if this is something else."""
     if exchange.method == "OPTIONS":
-        origin, host = responder.header("origin"), responder.header("host")
+        origin, host = responder.headers.get("origin"), responder.headers.get("host")
         return Reply(204, runtime.origins.preflight(host=host, origin=origin))
     endpoint = exchange.endpoint
     if endpoint is None or endpoint.treatment is not Treatment.OPEN or exchange.method not in endpoint.methods:

@@ -35,6 +35,11 @@ def framing_of(head: Head, *, may_stream: bool) -> Framing:
     return _STREAMS.get(head.content_type, Framing.WHOLE) if may_stream else Framing.WHOLE
 
 
+def holds(data: bytes) -> bool:
+    """Whether a complete body is one to be held, neither empty nor too long."""
+    return 0 < len(data) <= HOLD_LIMIT and not data.isspace()
+
+
 class Opening:
     """Collects bytes until the opening is complete. No I/O."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import nullcontext
 
 from herdgate import checks, local, pluginroutes, routed
 from herdgate.access import Identity
@@ -31,8 +30,19 @@ STOPPING = "the gateway is stopping, please try again"
 async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> None:
     """Answer one request, and tell the plugins once how it ended, whatever happened to it."""
     answer = Answer(exchange, responder)
+    scope = Scope()
+    limit = runtime.settings.server.total_deadline
     try:
-        await _answer(answer, runtime)
+        try:
+            if limit is None:
+                await _treat(answer, runtime, scope)
+            else:
+                async with asyncio.timeout(limit):
+                    await _treat(answer, runtime, scope)
+        except (Halt, Denied, PluginFault, TimeoutError) as end:
+            await _end_early(answer, end, runtime)
+        finally:
+            await scope.close()
     except asyncio.CancelledError:
         answer.outcome = Outcome.CLIENT_LEFT
         raise
@@ -45,29 +55,23 @@ async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> N
         runtime.points.exchange_ended(runtime.tasks.spawn, summary)
 
 
-async def _answer(answer: Answer, runtime: Runtime) -> None:
-    """Every way in which a request can end early comes back here and becomes a reply."""
+async def _end_early(answer: Answer, end: Halt | Denied | PluginFault | TimeoutError, runtime: Runtime) -> None:
+    """Every way in which a request can end early becomes a reply here."""
     exchange = answer.exchange
-    scope = Scope()
-    try:
-        limit = runtime.settings.server.total_deadline
-        async with nullcontext() if limit is None else asyncio.timeout(limit):
-            await _treat(answer, runtime, scope)
-    except Halt as halt:
-        await answer.give(halt.reply, Outcome.FAILED if halt.reply.status >= 500 else Outcome.REFUSED)
-    except Denied as denied:
-        await answer.give(masked(exchange, runtime.points, denied.reason), Outcome.DENIED)
-    except PluginFault as fault:
-        log.error("request %s: %s", exchange.id, fault)
-        reply = error_reply(exchange.family, 503, PLUGIN_FAILED, request_id=exchange.id, headers={"retry-after": "5"})
-        await answer.give(reply, Outcome.FAILED)
-    except TimeoutError:
-        if answer.begun:
+    match end:
+        case Halt(reply=reply):
+            await answer.give(reply, Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED)
+        case Denied(reason=reason):
+            await answer.give(masked(exchange, runtime.points, reason), Outcome.DENIED)
+        case PluginFault():
+            log.error("request %s: %s", exchange.id, end)
+            headers = {"retry-after": "5"}
+            reply = error_reply(exchange.family, 503, PLUGIN_FAILED, request_id=exchange.id, headers=headers)
+            await answer.give(reply, Outcome.FAILED)
+        case TimeoutError() if answer.begun:
             await answer.break_off(OUT_OF_TIME)
-        else:
+        case TimeoutError():
             await answer.give(error_reply(exchange.family, 504, TIMED_OUT, request_id=exchange.id), Outcome.FAILED)
-    finally:
-        await scope.close()
 
 
 async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
@@ -97,10 +101,10 @@ async def _serve_caller(answer: Answer, identity: Identity, runtime: Runtime, sc
     await checks.admitted(exchange, identity, points, scope)
     exchange.advance(Stage.ADMITTED)
     match endpoint.treatment:
-        case Treatment.REFUSED | Treatment.PLUGIN:
-            await pluginroutes.serve(answer, endpoint, identity, runtime)
         case Treatment.ROUTED:
             await routed.serve(answer, endpoint, identity, runtime)
+        case Treatment.REFUSED | Treatment.PLUGIN:
+            await pluginroutes.serve(answer, endpoint, identity, runtime)
         case Treatment.COUNTED:
             await answer.give(await routed.counted(answer, endpoint, identity, runtime))
         case _:

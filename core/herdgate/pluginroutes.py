@@ -104,7 +104,7 @@ async def _stream(answer: Answer, mounted: Mounted, runtime: Runtime, reply: Str
         first = await anext(pieces, b"")
         answer.started(reply.status)
         answer.count(len(first))
-        await answer.responder.begin(reply.status, _unbuffered(reply), first)
+        answer.responder.begin(reply.status, _unbuffered(reply), first)
         tail = first[-_TAIL:]
         try:
             async for piece in pieces:

@@ -16,12 +16,12 @@ from herdgate.websearch import without_web_search
 
 async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Responder, limit: int) -> None:
     """Read the body and note in the exchange what it says. Ends the request with 413, 415 or 400."""
-    compressed = _compressed(exchange, endpoint, responder.header("content-encoding"))
+    compressed = _compressed(exchange, endpoint, responder.headers.get("content-encoding"))
     try:
         raw = await responder.body(limit)
         if compressed:
             raw = await inflate.inflated(raw, min(limit, inflate.LIMIT), responder.hold)
-        body = read_form(raw, responder.header("content-type")) if endpoint.form else read_body(raw)
+        body = read_form(raw, responder.headers.get("content-type")) if endpoint.form else read_body(raw)
         note(exchange, endpoint, without_web_search(body) if endpoint.web_search else body)
     except (BodyTooLarge, inflate.TooMuch) as error:
         raise bad(exchange, 413, "request body too large") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 
@@ -126,10 +126,10 @@ class Relay:
         self._received.add(data)
         return self._filters.feed(data)
 
-    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+    def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Commit: status, headers and the first bytes go to the caller in one packet."""
         self.tail.add(first)
-        await self._responder.begin(status, headers, first)
+        self._responder.begin(status, headers, first)
 
     async def run(self, body: UpstreamReply, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
@@ -176,17 +176,21 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            await stream.relay(self._pass_on if self._limit is None else self._pass_on_some)
+            await stream.relay(self._sink())
         finally:
             self._responder.watch_flow(None, None)
 
-    def _pass_on(self, data: bytes) -> None:
-        self._responder.push(data)
-        self.tail.add(data)
+    def _sink(self) -> Callable[[bytes], None]:
+        """What takes each piece. A closure over what it needs: it runs for every chunk of every stream."""
+        push, note, checked = self._responder.push, self.tail.add, self._limit is not None
 
-    def _pass_on_some(self, data: bytes) -> None:
-        self._check_length(data)
-        self._pass_on(data)
+        def pass_on(data: bytes) -> None:
+            if checked:
+                self._check_length(data)
+            push(data)
+            note(data)
+
+        return pass_on
 
     def _check_length(self, data: bytes) -> None:
         if self._limit is not None and self.tail.sent + len(data) > self._limit:
@@ -253,7 +257,11 @@ def reply_headers(head: Head, framing: Framing) -> dict[str, str]:
 
     Streams ask proxies on the way not to collect them.
     """
-    headers = {name: value for name in ("content-type", "content-encoding") if (value := head.headers.get(name))}
+    headers = {}
+    if content_type := head.headers.get("content-type"):
+        headers["content-type"] = content_type
+    if coding := head.headers.get("content-encoding"):
+        headers["content-encoding"] = coding
     if framing is not Framing.WHOLE:
         headers["cache-control"] = "no-cache"
         headers["x-accel-buffering"] = "no"

@@ -27,8 +27,9 @@ class Responder(Protocol):
     def length(self) -> int | None:
         """Bytes of the body as the head gives them; None if it does not, 0 if there is no body."""
 
-    def header(self, name: str) -> str | None:
-        """A header of the request, None if it is not there."""
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the request by lower-case name, those with credentials among them."""
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises BodyTooLarge past `limit` bytes."""
@@ -42,7 +43,7 @@ class Responder(Protocol):
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a complete reply in one packet. Header names are in lower case."""
 
-    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+    def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send status, headers and the first bytes of a reply whose end is not known yet, in one packet."""
 
     async def write(self, data: bytes) -> None:

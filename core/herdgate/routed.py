@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from herdgate import checks
 from herdgate.access import Action, Deny, Identity
-from herdgate.answer import Answer, with_backend
+from herdgate.answer import Answer
 from herdgate.attempts import Attempts, Exhausted, Opened
 from herdgate.backend import Backend, Candidate
 from herdgate.body import BadBody
@@ -35,7 +35,7 @@ else does.
 
 async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime: Runtime) -> None:
     """Answer a request that names a model."""
-    exchange, responder = answer.exchange, answer.responder
+    exchange, responder, points = answer.exchange, answer.responder, runtime.points
     await read_request(exchange, endpoint, responder, runtime.settings.server.max_body)
     chosen = await candidates(exchange, endpoint, identity, runtime)
     if not chosen:
@@ -43,7 +43,10 @@ async def serve(answer: Answer, endpoint: Endpoint, identity: Identity, runtime:
     exchange.advance(Stage.ATTEMPTING)
     attempts = Attempts(exchange, _upstream_request(exchange, endpoint, responder), runtime)
     try:
-        opened = await open_in_turn(attempts, chosen, exchange, runtime.points)
+        try:
+            opened = await attempts.open(chosen)
+        except Exhausted as exhausted:
+            opened = await open_in_turn(attempts, exhausted, exchange, points)
     except Exhausted as exhausted:
         raise _concluded(exchange, exhausted, runtime.discovery.backends) from exhausted
     await _relay(answer, endpoint, opened, runtime)
@@ -106,10 +109,11 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
 
 def _upstream_request(exchange: Exchange, endpoint: Endpoint, responder: Responder) -> UpstreamRequest:
     """The pristine request: every attempt starts from it."""
-    assert exchange.body is not None  # noqa: S101 - read_request has set it
-    passed = [(name, value) for name in _FORWARDED if (value := responder.header(name))]
-    headers = (*passed, ("content-type", exchange.body.content_type))
-    return UpstreamRequest(exchange.method, endpoint.path, headers, exchange.body.raw)
+    body, given = exchange.body, responder.headers
+    assert body is not None  # noqa: S101 - read_request has set it
+    passed = [(name, given[name]) for name in _FORWARDED if given.get(name)]
+    passed.append(("content-type", body.content_type))
+    return UpstreamRequest(exchange.method, endpoint.path, tuple(passed), body.raw)
 
 
 async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> None:
@@ -117,7 +121,12 @@ async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Ru
     attempt = opened.attempt
     try:
         attempt.outcome = AttemptOutcome.ABANDONED  # unless it comes to an end below
-        failure = await _send(answer, endpoint, opened, runtime)
+        filters = _filters(answer.exchange, endpoint, opened, runtime)
+        if opened.complete:
+            _send_whole(answer, opened, filters)
+            failure = None
+        else:
+            failure = await _send_stream(answer, endpoint, opened, filters, runtime.settings.server.max_stream)
         if failure is None:
             attempt.outcome = AttemptOutcome.SUCCEEDED
         else:
@@ -127,33 +136,39 @@ async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Ru
         await opened.scope.close()
 
 
-async def _send(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> Failure | None:
-    filters = runtime.points.filter_stream(answer.exchange, opened.head)
-    if endpoint.action is Action.SEE and not (answer.exchange.identity and answer.exchange.identity.admin):
+def _filters(exchange: Exchange, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> Filters | None:
+    points = runtime.points
+    filters = points.filter_stream(exchange, opened.head) if points.filter_stream else []
+    if endpoint.action is Action.SEE and not (exchange.identity and exchange.identity.admin):
         filters = [("herdgate", ShowRedaction()), *filters]
-    chain = Filters(filters, runtime.points.ledger) if filters else None
-    limit = runtime.settings.server.max_stream
-    if opened.complete:
-        _send_whole(answer, opened, chain)
-        return None
-    return await _send_stream(answer, Relay(endpoint, opened.framing, answer.responder, chain, limit), opened)
+    return Filters(filters, points.ledger) if filters else None
+
+
+def _headers(opened: Opened, exchange: Exchange) -> dict[str, str]:
+    """The headers of a relayed reply; only admins learn which backend it came from."""
+    headers = reply_headers(opened.head, opened.framing)
+    if exchange.identity is not None and exchange.identity.admin:
+        headers["x-herdgate-backend"] = opened.attempt.backend.name
+    return headers
 
 
 def _send_whole(answer: Answer, opened: Opened, filters: Filters | None) -> None:
     body = filters.feed(opened.opening) + filters.finish() if filters else opened.opening
-    headers = with_backend(reply_headers(opened.head, opened.framing), answer.exchange)
-    if (body_asked := answer.exchange.body) is not None and body_asked.reply_type is not None:
-        headers["content-type"] = body_asked.reply_type
-    answer.commit(opened.head.status)
-    answer.relay_whole(opened.head.status, headers, body)
+    head, asked = opened.head, answer.exchange.body
+    headers = _headers(opened, answer.exchange)
+    if asked is not None and asked.reply_type is not None:
+        headers["content-type"] = asked.reply_type
+    answer.commit(head.status)
+    answer.relay_whole(head.status, headers, body)
 
 
-async def _send_stream(answer: Answer, relay: Relay, opened: Opened) -> Failure | None:
+async def _send_stream(
+    answer: Answer, endpoint: Endpoint, opened: Opened, filters: Filters | None, limit: int | None
+) -> Failure | None:
+    relay, head = Relay(endpoint, opened.framing, answer.responder, filters, limit), opened.head
     first = relay.take(opened.opening)
-    answer.commit(opened.head.status, relay)
-    await relay.begin(
-        opened.head.status, with_backend(reply_headers(opened.head, opened.framing), answer.exchange), first
-    )
+    answer.commit(head.status, relay)
+    relay.begin(head.status, _headers(opened, answer.exchange), first)
     return await relay.run(opened.reply, opened.upstream.settings.idle_timeout)
 
 

@@ -70,7 +70,7 @@ class Call:
 
     async def body(self, limit: int = BODY_LIMIT) -> Body:
         """The body, which must be one JSON object, read as strictly as any. Ends the request with 400, 413 or 415."""
-        coding = self._responder.header("content-encoding")
+        coding = self._responder.headers.get("content-encoding")
         if coding is not None and coding.strip().lower() not in {"", "identity"}:
             raise Halt(self.error(415, f"content-encoding {coding:.40} is not supported here"))
         try:

@@ -5,28 +5,19 @@ Only a request that found no backend at once comes here, so that queues cost all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from herdgate.access import Refusal
 from herdgate.attempts import Attempts, Exhausted, Opened
-from herdgate.backend import Candidate
 from herdgate.exchange import Exchange
 from herdgate.points import HookPoints
 from herdgate.scope import Scope
 
 
-async def open_in_turn(
-    attempts: Attempts, candidates: Sequence[Candidate], exchange: Exchange, points: HookPoints
-) -> Opened:
-    """Try the candidates, and again those that were skipped, for as long as plugins wait for them and each round
-    really tries one. Raises Exhausted.
+async def open_in_turn(attempts: Attempts, failed: Exhausted, exchange: Exchange, points: HookPoints) -> Opened:
+    """Try the candidates that were skipped again, for as long as plugins wait for them and each round really tries
+    one. Raises Exhausted, with what has failed so far if nobody waits.
     """
-    try:
-        return await attempts.open(candidates)
-    except Exhausted as exhausted:
-        if not points.wait_for_turn or not exhausted.skipped:
-            raise
-        failed = exhausted
+    if not points.wait_for_turn:
+        raise failed
     while failed.skipped:
         async with Scope() as turn:
             refusal = await points.wait_for_turn.enter(turn, exchange, failed.skipped)

@@ -14,7 +14,7 @@ LOOK_EVERY = 0.25
 
 
 class Wait:
-    """`with waits.within(seconds) as wait:` raises TimeoutError when the time is over, or `end` was called.
+    """`with waits.until(due) as wait:` raises TimeoutError when the time is over, or `end` was called.
 
     `due` is when, on the loop's clock; it may be moved.
     """
@@ -57,9 +57,9 @@ class Waits:
     def __init__(self) -> None:
         self.running: set[Wait] = set()
 
-    def within(self, seconds: float) -> Wait:
-        """A wait that may take this long."""
-        return Wait(self, asyncio.get_running_loop().time() + seconds)
+    def until(self, due: float) -> Wait:
+        """A wait that may last until then, on the loop's clock."""
+        return Wait(self, due)
 
     async def watch(self) -> None:
         """End what is overdue, for ever."""

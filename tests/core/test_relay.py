@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import pytest
 
@@ -30,6 +31,7 @@ class Caller:
     """A Responder that writes down what is sent to it."""
 
     credentials = Credentials()
+    headers: Mapping[str, str] = MappingProxyType({})
     query = ""
     length = 0
 
@@ -39,9 +41,6 @@ class Caller:
         self.was_cut = False
         self.pause = 0.0
         self.flow: tuple[Callable[[], None] | None, Callable[[], None] | None] = (None, None)
-
-    def header(self, name: str) -> str | None:
-        return None
 
     async def body(self, limit: int) -> bytes:
         return b""
@@ -55,7 +54,7 @@ class Caller:
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         raise AssertionError("a relay has no complete reply")
 
-    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+    def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         self.got += first
 
     async def write(self, data: bytes) -> None:
@@ -145,7 +144,7 @@ async def relayed(
     relay = Relay(endpoint_of(path), framing, caller, filters)
     async with reply_of(backend, path) as body:
         first = relay.take(await body.more())
-        await relay.begin(200, {}, first)
+        relay.begin(200, {}, first)
         return relay, await relay.run(body, idle_timeout)
 
 

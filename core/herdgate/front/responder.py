@@ -22,7 +22,18 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ConnectionResponder:
     """The pipeline's view of one request."""
 
-    __slots__ = ("_body", "_budget", "_chunked", "_connection", "_cors", "_exchange", "_head", "_held", "_limit")
+    __slots__ = (
+        "_body",
+        "_budget",
+        "_chunked",
+        "_connection",
+        "_cors",
+        "_exchange",
+        "_head",
+        "_held",
+        "_limit",
+        "headers",
+    )
 
     def __init__(
         self,
@@ -34,6 +45,8 @@ class ConnectionResponder:
     ) -> None:
         self._connection = connection
         self._head = head
+        self.headers = head.headers
+        """The headers of the request by lower-case name, those with credentials among them."""
         self._body = body
         self._exchange = exchange
         self._cors = cors
@@ -58,10 +71,6 @@ class ConnectionResponder:
             key=SecretStr(key) if key else None,
             authorization=SecretStr(authorization) if authorization is not None else None,
         )
-
-    def header(self, name: str) -> str | None:
-        """A header of the request by its lower-case name."""
-        return self._head.headers.get(name)
 
     @property
     def query(self) -> str:
@@ -148,7 +157,7 @@ class ConnectionResponder:
                 body = b""
         self._connection.write(self._formatted(status, framed) + body)
 
-    async def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
+    def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send the head and the first bytes in one write. HTTP/1.0 knows no chunks: there the body ends with the
         connection.
         """

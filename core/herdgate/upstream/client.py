@@ -59,6 +59,10 @@ class UpstreamReply:
         self._stream = stream
         self._pulled: AsyncIterator[bytes] | None = None
 
+    def arrived(self) -> bytes:
+        """What has come since the last time, nothing if `more` would have to wait for it."""
+        return b"" if self.pushing is None else self.pushing.arrived()
+
     async def more(self) -> bytes:
         """What has come since the last time; empty once that was all."""
         if self.pushing is not None:

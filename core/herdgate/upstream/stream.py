@@ -57,6 +57,10 @@ class BodyStream(httpx.AsyncByteStream):
         while data := await self.more():
             yield data
 
+    def arrived(self) -> bytes:
+        """All that has arrived since the last time, without waiting for any of it."""
+        return self._take() if self._buffer else b""
+
     async def more(self) -> bytes:
         """All that has arrived since the last time; empty once the body has ended."""
         while not self._buffer:
