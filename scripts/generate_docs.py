@@ -217,11 +217,12 @@ def _members(value: object) -> list[str]:
     if issubclass(value, BaseModel):
         fields = list(value.model_fields)
     else:
-        fields = [*getattr(value, "__slots__", ()), *getattr(value, "__dataclass_fields__", ())]
+        kinds = ("__struct_fields__", "__slots__", "__dataclass_fields__")
+        fields = list(dict.fromkeys(name for kind in kinds for name in getattr(value, kind, ())))
     own = {name: each for name, each in vars(value).items() if name not in fields and name != "model_config"}
     computed = [name for name, each in own.items() if isinstance(each, property)]
     methods = [f"{name}()" for name, each in own.items() if isinstance(each, FunctionType | classmethod)]
-    return [name for name in dict.fromkeys([*fields, *computed, *methods]) if not name.startswith("_")]
+    return [name for name in [*fields, *computed, *methods] if not name.startswith("_")]
 
 
 # settings

@@ -9,6 +9,8 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from herdgate.access import Identity
 from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.body import Body
@@ -247,19 +249,23 @@ def sealed(exchange: Exchange) -> Exchange:
     return exchange
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """What `exchange_ended` is told. Times are seconds since the request arrived.
 
     `backend` is the name of the backend whose reply was sent, if any. `tail` holds the last bytes of that reply, enough
     for its final event, so that tokens can be counted without a filter in the stream. `sent` counts bytes of the body.
     """
 
+    # As immutable as a frozen dataclass, and made in a tenth of the time.
     exchange: Exchange
     outcome: Outcome
     status: int
     seconds: float
     sent: int = 0
     first_byte_after: float | None = None
-    tail: bytes = field(default=b"", repr=False)
+    tail: bytes = b""
     backend: str | None = None
+
+    def __repr__(self) -> str:
+        told = ((name, getattr(self, name)) for name in self.__struct_fields__ if name != "tail")  # what users write
+        return f"Summary({', '.join(f'{name}={value!r}' for name, value in told)})"

@@ -105,6 +105,20 @@ def test_what_users_write_is_in_no_repr() -> None:
     assert "secret" not in repr(Summary(exchange(), Outcome.ANSWERED, 200, 1.0, tail=b"secret"))
 
 
+def test_a_summary_says_what_it_holds_and_cannot_be_changed() -> None:
+    request = exchange()
+    summary = Summary(exchange=request, outcome=Outcome.FAILED, status=502, seconds=1.0, tail=b"x")
+    assert repr(summary) == (
+        "Summary(exchange=<Exchange r1 POST /api/chat received>, outcome=<Outcome.FAILED: 'failed'>, status=502, "
+        "seconds=1.0, sent=0, first_byte_after=None, backend=None)"
+    )
+    assert summary == Summary(request, Outcome.FAILED, 502, 1.0, tail=b"x")
+    assert summary != Summary(request, Outcome.FAILED, 502, 1.0, tail=b"y")
+    for name in ("status", "another"):
+        with pytest.raises(AttributeError):
+            setattr(summary, name, 200)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
