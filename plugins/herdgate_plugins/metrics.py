@@ -3,57 +3,76 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from herdgate import AttemptOutcome, Metric, Outcome, Summary, hookimpl
+from herdgate import Attempt, AttemptOutcome, Metric, Outcome, Summary, hookimpl
 
 _DENIED = "(denied)"
 """Stands for every model that somebody was denied: the numbers must not tell which of them exist."""
 
 
+@dataclass(slots=True)
+class _Ended:
+    """What the requests of one family, outcome and model add up to."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+
 class Metrics:
-    """Two dictionaries that each request adds to once it has ended. Counts in each process of the gateway by itself."""
+    """Dictionaries that each request adds to once it has ended. Counts in each process of the gateway by itself."""
 
     herdgate_api = 1
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str, str]] = Counter()
-        self._seconds: defaultdict[tuple[str], float] = defaultdict(float)
+        self._ended: defaultdict[tuple[str, str, str], _Ended] = defaultdict(_Ended)
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[tuple[str, str]] = Counter()
 
     @hookimpl
     def exchange_ended(self, summary: Summary) -> None:
         """Count one request and its attempts."""
-        exchange, attempts = summary.exchange, summary.exchange.attempts
-        denied = summary.outcome is Outcome.DENIED
-        # The name as a backend lists it: callers may spell one model in many ways, and ask for any word at all.
-        model = attempts[-1].model.name.display if attempts else ""
-        self._requests[exchange.family, summary.outcome, _DENIED if denied else model] += 1
-        self._seconds[(exchange.family,)] += summary.seconds
-        if denied:
-            return  # every backend said 404: that it was asked at all would tell this model from one never heard of
+        exchange, outcome = summary.exchange, summary.outcome
+        # Every backend said 404: that it was asked at all would tell a denied model from one never heard of.
+        model = _DENIED if outcome is Outcome.DENIED else self._attempted(exchange.attempts)
+        ended = self._ended[exchange.family, outcome, model]
+        ended.requests += 1
+        ended.seconds += summary.seconds
+
+    def _attempted(self, attempts: Sequence[Attempt]) -> str:
+        """Count the attempts of a request. Returns the model as the last backend lists it; none without attempts.
+
+        Callers may spell one model in many ways, and ask for any word at all.
+        """
+        model = ""
         for attempt in attempts:
-            backend = attempt.backend.name
+            candidate = attempt.candidate
+            backend, model = candidate.backend.name, candidate.model.name.display
             self._attempts[backend, attempt.outcome] += 1
-            if attempt.outcome is AttemptOutcome.FAILED and attempt.failure is not None:
+            if attempt.failure is not None and attempt.outcome is AttemptOutcome.FAILED:
                 self._failures[backend, attempt.failure.kind] += 1
+        return model
 
     @hookimpl
     def collect_metrics(self) -> list[Metric]:
         """What was counted since the start of this process."""
+        seconds: defaultdict[tuple[str], float] = defaultdict(float)
+        for (family, _, _), ended in self._ended.items():
+            seconds[(family,)] += ended.seconds
         return [
             Metric(
                 "herdgate_requests_total",
                 "Requests that have ended.",
                 "counter",
-                dict(self._requests),
+                {key: ended.requests for key, ended in self._ended.items()},
                 ("family", "outcome", "model"),
             ),
             Metric(
                 "herdgate_request_seconds_total",
                 "Time that requests have taken, from their arrival to their end.",
                 "counter",
-                dict(self._seconds),
+                seconds,
                 ("family",),
             ),
             Metric(
