@@ -10,9 +10,10 @@ import contextlib
 import logging
 import select
 import threading
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TextIO
 
 GATHER = 0.05
@@ -28,7 +29,7 @@ class BackgroundStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines: deque[str] = deque()
+        self._lines: list[str] = []
         # Each of these is changed by one thread only, so that no lock is needed: first those of the loop's thread.
         self._given = 0
         self._lost = 0
@@ -41,12 +42,14 @@ class BackgroundStream:
 
     def write(self, text: str) -> None:
         """Have this written soon."""
-        if self._given - self._written + len(text) > LIMIT:
+        given = self._given + len(text)
+        if given - self._written > LIMIT:
             self._lost += 1
             return
-        self._given += len(text)
-        self._lines.append(text)
-        if not self._there.is_set():
+        self._given = given
+        lines = self._lines
+        lines.append(text)
+        if len(lines) == 1:  # the first one since the thread took what was there: it knows of any other
             self._there.set()
 
     def flush(self) -> None:
@@ -67,7 +70,8 @@ class BackgroundStream:
         self._write_out()
 
     def _write_out(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines = self._lines[:]
+        del self._lines[: len(lines)]  # what has come in the meantime stays
         written = sum(map(len, lines))
         lost = self._lost
         if lost > self._told:
@@ -85,14 +89,12 @@ def _portions(lines: list[str]) -> Iterator[str]:
 
     A line too long for that is a portion by itself. Characters count, which in this log are nearly always bytes.
     """
-    portion = ""
-    for line in lines:
-        if portion and len(portion) + len(line) > select.PIPE_BUF:
-            yield portion
-            portion = ""
-        portion += line
-    if portion:
-        yield portion
+    ends = list(accumulate(map(len, lines)))
+    first = taken = 0
+    while first < len(lines):
+        after = max(first + 1, bisect_right(ends, taken + select.PIPE_BUF, first))
+        yield "".join(lines[first:after])
+        first, taken = after, ends[after - 1]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,34 @@ def test_a_reader_who_does_not_read_stops_nobody_and_what_was_lost_is_counted(mo
     assert lost
     count = sum(int(line.split(" ", 1)[0]) for line in lost)
     assert len([line for line in taken if line.startswith("x")]) + count >= 30_000
+
+
+def test_every_line_is_written_soon_whenever_it_comes() -> None:
+    class Interrupted(io.StringIO):
+        """Somebody logs while the thread writes."""
+
+        stream: BackgroundStream
+
+        def write(self, text: str) -> int:
+            if "first" in text:
+                self.stream.write("meanwhile\n")
+            return super().write(text)
+
+    out = Interrupted()
+    out.stream = BackgroundStream(out)
+    said = ""
+    for line in ("first\n", "later\n", "last\n"):
+        out.stream.write(line)
+        said += "first\nmeanwhile\n" if line == "first\n" else line
+        wait_until_written(out, said)
+    out.stream.close()
+
+
+def wait_until_written(out: io.StringIO, text: str) -> None:
+    end = time.monotonic() + 10
+    while out.getvalue() != text:
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def test_a_reader_who_is_gone_is_no_error() -> None:
