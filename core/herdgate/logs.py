@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TextIO
 from urllib.parse import quote
 
@@ -34,6 +34,8 @@ _SHORTEST_SECRET = 4
 _LOOKS_SECRET = re.compile(r"\bhg_[\w-]{16,}|(?<=[Bb]earer )[^\s\"',]+|(?<=://)[^\s/@]+(?=@)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]|\n(?!\Z)")
 _LEVELS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+_pid = cache(os.getpid)  # a system call less for each line
+os.register_at_fork(after_in_child=_pid.cache_clear)
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 
 
@@ -121,7 +123,7 @@ class JsonLines(LineFormatter):
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
         self.redact = redact
-        self._encoder = msgspec.json.Encoder(enc_hook=str)
+        self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
     def format(self, record: logging.LogRecord) -> str:
         """The object, without a line break in it."""
@@ -132,20 +134,21 @@ class JsonLines(LineFormatter):
 
     def line(self, created: float, level: int, logger: str, message: str, fields: Mapping[str, object]) -> str:
         """See `LineFormatter`."""
-        said: dict[str, object] = {
-            "time": _utc(created),
+        head = {
+            "time": _utc(int(created * 1000)),
             "level": _LEVELS.get(level) or logging.getLevelName(level).lower(),
             "logger": logger,
             "message": message,
-            "pid": os.getpid(),
+            "pid": _pid(),
         }
-        for name, value in fields.items():
-            if value is not None:
-                said.setdefault(name, value)
+        said = {**head, **fields, **head}  # a field has its place behind the head, and cannot replace any of it
         try:
-            line = self._encoder.encode(said).decode()
+            line = self._encode(said).decode()
         except UnicodeEncodeError:  # bytes that were no UTF-8, in a text that Python made of them all the same
-            line = json.dumps(said, default=str)
+            line = json.dumps(_without_none(said), default=str)
+        else:
+            if ":null" in line:  # hardly ever: looking for it here costs less than looking at every field
+                line = self._encode(_without_none(said)).decode()
         return self.redact(line)
 
 
@@ -177,7 +180,11 @@ class TextLines(LineFormatter):
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+    return _without_none({name: value for name, value in vars(record).items() if name not in _STANDARD})
+
+
+def _without_none(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _shown(value: object) -> str:
@@ -189,14 +196,15 @@ def _escaped(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def _utc(seconds: float) -> str:
-    whole, fraction = divmod(seconds, 1)
-    return f"{_utc_second(int(whole))}.{int(fraction * 1000):03d}Z"
+@lru_cache(maxsize=4)
+def _utc(milliseconds: int) -> str:
+    second, fraction = divmod(milliseconds, 1000)
+    return f"{_utc_second(second)}.{fraction:03d}Z"
 
 
 @lru_cache(maxsize=4)
-def _utc_second(whole: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+def _utc_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _secrets(settings: Settings) -> Iterator[str]:

@@ -78,3 +78,43 @@ def test_an_event_that_nobody_wants_is_not_written() -> None:
         log_event(log, "not told", {})
         log.filters.clear()
     assert handler.stream.getvalue() == ""
+
+
+def test_whatever_is_put_between_later_is_noticed_by_the_next_event() -> None:
+    above, log, sees = logging.getLogger("herdgate.late"), logging.getLogger("herdgate.late.events"), Sees()
+    with only_log() as handler:
+        log_event(log, "alone", {})
+        for heard_by in (log, above, logging.getLogger()):
+            heard_by.addHandler(sees)
+            log_event(log, "heard", {})
+            heard_by.removeHandler(sees)
+        handler.addFilter(lambda _: False)
+        log_event(log, "stopped by the handler", {})
+        handler.filters.clear()
+        above.propagate = False
+        log_event(log, "stopped above", {})
+        above.propagate = True
+        log.disabled = True
+        log_event(log, "stopped", {})
+        log.disabled = False
+        log_event(log, "alone again", {})
+    assert len(sees.records) == 3
+    said = [json.loads(line)["message"] for line in handler.stream.getvalue().splitlines()]
+    assert said == ["alone", "heard", "heard", "heard", "alone again"]
+
+
+def test_a_handler_that_does_more_than_to_write_does_it_for_events_too() -> None:
+    class Counts(logging.StreamHandler[io.StringIO]):
+        count = 0
+
+        def emit(self, record: logging.LogRecord) -> None:
+            self.count += 1
+            super().emit(record)
+
+    with only_log() as plain:
+        counts = Counts(io.StringIO())
+        counts.setFormatter(plain.formatter)
+        logging.getLogger().handlers[:] = [counts]
+        log_event(logging.getLogger("herdgate.events"), "told", {"request": "r3"})
+    assert counts.count == 1
+    assert json.loads(counts.stream.getvalue())["request"] == "r3"

@@ -3,7 +3,11 @@
 import io
 import json
 import logging
+import math
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,3 +196,40 @@ def test_faults_can_be_kept_out_for_a_while(tmp_path: Path) -> None:
         faults.error("during the start")
     faults.error("later")
     assert [record["message"] for record in records(stream)] == ["later"]
+
+
+HEAD = ["time", "level", "logger", "message", "pid"]
+
+
+@pytest.mark.parametrize("message", ["done", 'says {"a":null}', "caf\udce9"])
+def test_what_is_not_known_is_left_out_of_an_event_and_nothing_takes_the_place_of_its_head(message: str) -> None:
+    fields = {"b": None, "pid": "mine", "level": None, "c": {"deep": None}, "seconds": math.nan, "a": 'x":null'}
+    line = json.loads(logs.JsonLines(logs.Redactor([])).line(86_400.25, logging.INFO, "some", message, fields))
+    assert list(line) == [*HEAD, "c", "seconds", "a"]
+    assert line["time"] == "1970-01-02T00:00:00.250Z"
+    assert (line["message"], line["pid"], line["level"]) == (message, os.getpid(), "info")
+    assert (line["c"], line["a"]) == ({"deep": None}, 'x":null')
+
+
+def test_the_time_of_a_line_is_its_own() -> None:
+    form = logs.JsonLines(logs.Redactor([]))
+    times = [json.loads(form.line(at, logging.INFO, "some", "", {}))["time"] for at in (9.0, 9.1249, 9.9999, 10.0)]
+    assert [time.removeprefix("1970-01-01T00:00:") for time in times] == ["09.000Z", "09.124Z", "09.999Z", "10.000Z"]
+
+
+def test_a_forked_process_says_its_own_id() -> None:
+    program = """
+import logging, os
+from herdgate.logs import JsonLines, Redactor
+def say(message):
+    print(JsonLines(Redactor([])).line(0, logging.INFO, "some", message, {"is": os.getpid()}), flush=True)
+say("parent")
+if (child := os.fork()) == 0:
+    say("child")
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    said = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [line["message"] for line in said] == ["parent", "child"]
+    assert [line["pid"] for line in said] == [line["is"] for line in said]
