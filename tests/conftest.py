@@ -5,6 +5,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+import trustme  # noqa: F401 - before `herdgate.cli`, which keeps it out of a process that does without it
 
 _ERRORS = pytest.StashKey[int]()
 
