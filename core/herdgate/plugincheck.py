@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import pluggy
@@ -143,4 +144,9 @@ def _bind(function: Callable[..., Any], wanted: tuple[str, ...], offered: tuple[
             return lambda _, second: function(second)
         case 3, [2]:
             return lambda _, __, third: function(third)
-    return lambda *args: function(*[args[place] for place in places])
+        case _, []:
+            return lambda *_: function()
+        case _, [place]:
+            return lambda *args: function(args[place])
+    chosen = itemgetter(*places)
+    return lambda *args: function(*chosen(args))

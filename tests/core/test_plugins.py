@@ -533,6 +533,10 @@ def test_a_hook_is_called_with_the_arguments_it_asks_for(write: WriteFile) -> No
             def judge_failure(self, exchange, attempt, failure):
                 return exchange, attempt, failure
 
+            @hookimpl
+            def prepare_upstream(self, attempt):
+                return attempt
+
             @staticmethod
             @hookimpl
             def inspect_opening(opening):
@@ -543,6 +547,7 @@ def test_a_hook_is_called_with_the_arguments_it_asks_for(write: WriteFile) -> No
     assert impls["select_candidates"].call(1, 2) == (2, 3)
     assert impls["mask_denial"].call(1, 2, 3) == "nothing"
     assert impls["judge_failure"].call(1, 2, 3) == (1, 2, 3)
+    assert impls["prepare_upstream"].call(1, 2, 3) == 2
     assert impls["inspect_opening"].call(1, 2, 3) == 3
 
 
