@@ -37,14 +37,12 @@ class Circuits:
         self._limit = limit
         self._retry_after = retry_after
         self._clock = clock
-        self._troubled: dict[Way, Circuit] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._troubled)
+        self.troubled: dict[Way, Circuit] = {}
+        """Empty in good times; whoever sees that need not ask for anything else."""
 
     def state(self, backend: str, model: str = "") -> State:
         """The state of one circuit; `model` is a model's key."""
-        circuit = self._troubled.get((backend, model))
+        circuit = self.troubled.get((backend, model))
         return circuit.state if circuit else State.CLOSED
 
     # choosing
@@ -55,7 +53,7 @@ class Circuits:
         Dead ones come last and only when nothing else is left: trying one costs the time to connect, and a queue for a
         place on a backend that lives is the better way to wait.
         """
-        if not self._troubled:
+        if not self.troubled:
             return None
         ranked = [(*self._rank(candidate), candidate) for candidate in candidates]
         if all(standing is Standing.SOUND for standing, _, _ in ranked):
@@ -69,10 +67,10 @@ class Circuits:
         return self._rank(candidate)[0]
 
     def _rank(self, candidate: Candidate) -> tuple[Standing, int]:
-        whole = self._troubled.get((candidate.backend.name, ""))
+        whole = self.troubled.get((candidate.backend.name, ""))
         if whole is not None and not whole.takes_requests:
             return (Standing.DEAD if whole.state is State.OPEN else Standing.FAILING), whole.failures
-        part = self._troubled.get(_way(candidate))
+        part = self.troubled.get(_way(candidate))
         if part is None:
             return Standing.SOUND, 0
         if self._clock() - part.opened_at >= self._retry_after:
@@ -88,9 +86,9 @@ class Circuits:
 
     def opened(self, exchange: Exchange, attempt: Attempt) -> None:
         """Note that an attempt has got its first event, and that it was good."""
-        if self._troubled:
+        if self.troubled:
             self._forget((attempt.backend.name, ""))
-            if (circuit := self._troubled.get(_way(attempt.candidate))) is not None:
+            if (circuit := self.troubled.get(_way(attempt.candidate))) is not None:
                 circuit.begun_well()
         if attempt.number > 1:
             for earlier in found_guilty(exchange.attempts, attempt):
@@ -98,7 +96,7 @@ class Circuits:
 
     def ends(self, attempt: Attempt) -> None:
         """Note how an attempt has ended; attempts that were left because their backend is dead were counted by then."""
-        if self._troubled:
+        if self.troubled:
             self._frees(attempt)
         if attempt.failure is None:
             return
@@ -110,11 +108,11 @@ class Circuits:
 
     def alive(self, backend: Backend) -> None:
         """Note that a backend answers, in whatever way."""
-        circuit = self._troubled.get((backend.name, ""))
+        circuit = self.troubled.get((backend.name, ""))
         if circuit is None:
             return
         if circuit.state is State.CLOSED:
-            del self._troubled[backend.name, ""]
+            del self.troubled[backend.name, ""]
         elif circuit.state is State.OPEN:
             circuit.let_one_through()
             log.info("backend %s answers again: the next request is its trial", backend.name)
@@ -139,20 +137,20 @@ class Circuits:
             self._forget(_way(attempt.candidate))
 
     def _of(self, attempt: Attempt) -> list[Circuit]:
-        if not self._troubled:
+        if not self.troubled:
             return []
         ways = ((attempt.backend.name, ""), _way(attempt.candidate))
-        return [circuit for way in ways if (circuit := self._troubled.get(way)) is not None]
+        return [circuit for way in ways if (circuit := self.troubled.get(way)) is not None]
 
     def _circuit(self, way: Way) -> Circuit:
-        return self._troubled.setdefault(way, Circuit(self._limit))
+        return self.troubled.setdefault(way, Circuit(self._limit))
 
     def _strike(self, way: Way, why: str) -> None:
         if self._circuit(way).strike(self._clock()):
             log.warning("%s is passed over after %d failures in a row: %s", _named(way), self._limit, why)
 
     def _forget(self, way: Way) -> None:
-        circuit = self._troubled.pop(way, None)
+        circuit = self.troubled.pop(way, None)
         if circuit is not None and circuit.state is not State.CLOSED:
             log.info("%s is used as before", _named(way))
 

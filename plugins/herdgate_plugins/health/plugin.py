@@ -43,8 +43,9 @@ class Health:
         idle_interval: Duration = 10.0
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._waiting: dict[_Around, None] = {}
+        self.clock = clock
+        self.under_way: dict[_Around, None] = {}
+        """Attempts of which it is not known yet that their first event has come, the oldest first."""
         self.circuits = Circuits(settings.failures, settings.interval, clock)
         rhythm = Rhythm(settings.watch_after, settings.interval, settings.idle_interval, settings.patience)
         self.watch = Watch(rhythm, Findings(self.circuits.alive, self.circuits.dead), clock)
@@ -61,6 +62,8 @@ class Health:
     @hookimpl
     def select_candidates(self, exchange: Exchange, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
         """Put what is not sound behind what is."""
+        if not self.circuits.troubled:
+            return None
         ordered = self.circuits.ordered(candidates)
         if ordered is not None:
             for candidate in candidates:
@@ -74,38 +77,28 @@ class Health:
 
     def waiting(self, seconds: float) -> Iterator[Attempt]:
         """The attempts that have waited this long for their first event, the oldest first."""
-        now = self._clock()
-        for around in list(self._waiting):
+        now = self.clock()
+        for around in list(self.under_way):
             attempt = around.attempt
             if now - around.since < seconds:
                 return  # those behind it are younger still
             if attempt.first_event_after is not None:
-                around.opened()
+                self.opened(around)
             elif attempt.sent_at is not None and now - attempt.sent_at >= seconds:
                 yield attempt
 
-    def begins(self, around: _Around) -> None:
-        """Take note of an attempt."""
-        around.since = self._clock()
-        self._waiting[around] = None
-        if self.circuits:
-            self.circuits.begins(around.attempt)
-
     def opened(self, around: _Around) -> None:
         """Learn from an attempt whose first event has come; it is not waited for any more. May be told twice."""
-        if around in self._waiting:
-            del self._waiting[around]
+        if around in self.under_way:
+            del self.under_way[around]
             self.circuits.opened(around.exchange, around.attempt)
 
     def ends(self, around: _Around) -> None:
         """Learn from the end of an attempt."""
         attempt = around.attempt
-        if attempt.failure is None and attempt.number == 1 and not self.circuits:
-            self._waiting.pop(around, None)  # as nearly always: it went well, and there is nothing to make good
-            return
         if attempt.first_event_after is not None:
             self.opened(around)
-        self._waiting.pop(around, None)
+        self.under_way.pop(around, None)
         self.circuits.ends(attempt)
         if attempt.failure is not None and raises_doubt(attempt.failure):
             self.watch.doubt(attempt.backend)
@@ -116,17 +109,23 @@ class _Around(AbstractContextManager[None]):
 
     __slots__ = ("attempt", "exchange", "health", "since")
 
+    since: float
+
     def __init__(self, health: Health, exchange: Exchange, attempt: Attempt) -> None:
         self.health = health
         self.exchange = exchange
         self.attempt = attempt
-        self.since = 0.0
 
     def __enter__(self) -> None:
-        self.health.begins(self)
-
-    def opened(self) -> None:
-        self.health.opened(self)
+        health = self.health
+        self.since = health.clock()
+        health.under_way[self] = None
+        if health.circuits.troubled:
+            health.circuits.begins(self.attempt)
 
     def __exit__(self, *_: object) -> None:
-        self.health.ends(self)
+        health, attempt = self.health, self.attempt
+        if attempt.failure is None and attempt.number == 1 and not health.circuits.troubled:
+            health.under_way.pop(self, None)  # as nearly always: it went well, and there is nothing to make good
+        else:
+            health.ends(self)
