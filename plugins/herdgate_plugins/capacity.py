@@ -62,10 +62,10 @@ class Capacity:
     @hookimpl
     def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip | None:
         """Take a slot for as long as the attempt lasts, its stream included."""
-        backend = attempt.backend
+        candidate = attempt.candidate
+        backend = candidate.backend
         if backend.max_concurrency is None and not backend.model_concurrency:
             return None
-        candidate = attempt.candidate
         turn = self._turns.get(exchange)
         mine = turn.granted if turn else None
         if mine is not None:

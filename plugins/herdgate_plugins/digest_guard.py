@@ -49,7 +49,7 @@ class DigestGuard:
         if not candidates:
             return None
         first = candidates[0].model
-        differ = _differ(candidates)
+        differ = len(candidates) > 1 and _differ(candidates)
         if (differ or self._told) and not exchange.explaining:
             self._compare(candidates)
         endpoint = exchange.endpoint

@@ -18,17 +18,19 @@ class ModelAccess:
     @hookimpl
     def authorise(self, identity: Identity, action: Action, resources: Sequence[Resource]) -> list[Verdict]:
         """Allow what a pattern matches, abstain from everything else."""
-        if action is Action.OBSERVE and identity.unprotected:
-            return [Allow("no key was ever made") for _ in resources]
-        if action in {Action.ADMINISTER, Action.OBSERVE}:
-            return [Allow("an admin key") if identity.admin else None for _ in resources]
-        if action is Action.MANAGE:
-            return [None for _ in resources]
+        if action is not Action.USE and action is not Action.SEE:
+            return [_of_gateway(identity, action)] * len(resources)
         patterns = _compiled(identity.models)
         verdicts = [_matched(patterns, resource.model) for resource in resources]
         if identity.cloud:
             return verdicts
         return [None if resource.cloud else verdict for resource, verdict in zip(resources, verdicts, strict=True)]
+
+
+def _of_gateway(identity: Identity, action: Action) -> Verdict:
+    if action is Action.OBSERVE and identity.unprotected:
+        return Allow("no key was ever made")
+    return Allow("an admin key") if identity.admin and action is not Action.MANAGE else None
 
 
 _Patterns = tuple[tuple[ModelPattern, Allow], ...]
