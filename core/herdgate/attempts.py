@@ -170,6 +170,8 @@ class Attempts:
             answer = await self._points.around_attempt.enter(scope, self._exchange, attempt)
             if isinstance(answer, Skip):
                 raise _Failed(Failure(Kind.SKIPPED, Phase.CONNECT, answer.reason))
+            if not self._points.prepare_upstream.impls:
+                return self._request
             return await self._points.prepare_upstream(self._exchange, attempt, self._request)
         except PluginFault as fault:
             kind = Kind.SKIPPED if fault.hook == "around_attempt" else Kind.PLUGIN

@@ -42,7 +42,8 @@ async def serve(exchange: Exchange, responder: Responder, runtime: Runtime) -> N
         except (Halt, Denied, PluginFault, TimeoutError) as end:
             await _end_early(answer, end, runtime)
         finally:
-            await scope.close()
+            if scope:
+                await scope.close()
     except asyncio.CancelledError:
         answer.outcome = Outcome.CLIENT_LEFT
         raise
