@@ -132,18 +132,18 @@ class Refusal:
 Verdict = Allow | Deny | None
 
 
+NOBODY = Deny("no plugin allowed it")
+
+
 def overall(verdicts: list[tuple[str, Verdict]]) -> Allow | Deny:
     """Combine what each plugin said of one resource: any Deny wins, and without an Allow it is a Deny."""
     allowed: Allow | None = None
     for plugin, verdict in verdicts:
-        match verdict:
-            case Deny(reason):
-                return Deny(f"{plugin}: {reason}")
-            case Allow(reason):
-                allowed = allowed or Allow(f"{plugin}: {reason}")
-            case None:
-                pass
-    return allowed or Deny("no plugin allowed it")
+        if isinstance(verdict, Deny):
+            return Deny(f"{plugin}: {verdict.reason}")
+        if verdict is not None and allowed is None:
+            allowed = Allow(f"{plugin}: {verdict.reason}")
+    return allowed or NOBODY
 
 
 def spread(answer: Any, count: int) -> list[Verdict]:

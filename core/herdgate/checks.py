@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from herdgate.access import Action, Allow, Deny, Identity, Refusal, Rejected, Resource
+from herdgate.access import Action, Allow, Identity, Refusal, Rejected, Resource
 from herdgate.backend import ModelEntry
 from herdgate.catalogue import Held
 from herdgate.errors import Halt, error_reply, unauthorized
@@ -60,11 +60,6 @@ def refused(exchange: Exchange, refusal: Refusal) -> Halt:
     """A plugin's Refusal as the end of a request."""
     headers = {} if refusal.retry_after is None else {"retry-after": seconds(refusal.retry_after)}
     return Halt(error_reply(exchange.family, refusal.status, refusal.reason, request_id=exchange.id, headers=headers))
-
-
-async def allowed(points: HookPoints, identity: Identity, action: Action, resource: Resource) -> Allow | Deny:
-    """What the plugins say of one resource."""
-    return (await points.authorise(identity, action, (resource,)))[0]
 
 
 def resource(name: ModelName, held: Held) -> Resource:

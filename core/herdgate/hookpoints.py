@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from herdgate.access import Action, Allow, Deny, Identity, Refusal, Resource, Verdict, overall, spread
+from herdgate.access import NOBODY, Action, Allow, Deny, Identity, Refusal, Resource, Verdict, overall, spread
 from herdgate.failure import Skip
 from herdgate.faults import Ledger, PluginFault
 from herdgate.hooks import LEAVE_DEADLINE
-from herdgate.point import Impl, Pending, Point
+from herdgate.point import Impl, Point
 from herdgate.scope import Scope
 
 P = ParamSpec("P")
@@ -28,9 +29,13 @@ class First(Point, Generic[P, R]):
     def __call__(self, *args: P.args, **_: P.kwargs) -> R | None:
         """The first answer, None if nobody has one. Raises PluginFault."""
         for impl in self.impls:
-            answer: R | None = self.ask(impl, args)
-            if answer is not None:
-                return answer
+            try:
+                answer = impl.call(*args)
+                if answer is not None:
+                    found: R = self.checked(answer)
+                    return found
+            except Exception as error:
+                self.failed(impl, error)
         return None
 
 
@@ -43,13 +48,18 @@ class FirstAsync(Point, Generic[P, R]):
         """The first answer, None if nobody has one. Raises PluginFault."""
         until: float | None = None
         for impl in self.impls:
-            answer = self.begin(impl, args)
-            if answer.__class__ is Pending:
-                until = until or self.deadline()
-                answer = await self.settle(impl, answer, until)
+            try:
+                answer: R | None = impl.call(*args)
+                if answer is None:
+                    continue
+                if isinstance(answer, self.at_sight):
+                    return answer
+            except Exception as error:
+                self.failed(impl, error)
+            until = until or self.deadline()
+            answer = await self.settle(impl, answer, until)
             if answer is not None:
-                found: R = answer
-                return found
+                return answer
         return None
 
 
@@ -83,34 +93,41 @@ class Chain(Point, Generic[R]):
 
     async def __call__(self, *args: Any) -> R:
         """What the last plugin left. Raises PluginFault, unless the plugin is advisory."""
-        value: R = args[-1]
         until: float | None = None
         for impl in self.impls:
             try:
-                answer = self.begin(impl, (*args[:-1], value))
-                if answer.__class__ is Pending:
+                try:
+                    answer = impl.call(*args)
+                    if answer is None:
+                        continue
+                    plain = isinstance(answer, self.at_sight)
+                except Exception as error:
+                    self.failed(impl, error)
+                if not plain:
                     until = until or self.deadline()
                     answer = await self.settle(impl, answer, until)
-                value = self._taken(impl, value, answer)
+                args = self._taken(impl, args, answer)
             except PluginFault:
                 if not impl.advisory:
                     raise
+        value: R = args[-1]
         return value
 
     def sync(self, *args: Any) -> R:
         """The same for hooks whose implementations are all sync."""
-        value: R = args[-1]
         for impl in self.impls:
-            value = self._taken(impl, value, self.ask(impl, (*args[:-1], value)))
+            args = self._taken(impl, args, self.ask(impl, args))
+        value: R = args[-1]
         return value
 
-    def _taken(self, impl: Impl, value: R, answer: R | None) -> R:
+    def _taken(self, impl: Impl, args: tuple[Any, ...], answer: R | None) -> tuple[Any, ...]:
+        """What the next plugin is given."""
         if answer is None:
-            return value
+            return args
         if self.check is None:
-            return answer
+            return (*args[:-1], answer)
         try:
-            return self.check(value, answer)
+            return (*args[:-1], self.check(args[-1], answer))
         except Exception as error:
             raise self.fault(impl, error) from error
 
@@ -127,8 +144,12 @@ class Guard(Point):
         until: float | None = None
         for impl in self.impls:
             try:
-                answer = self.begin(impl, (identity, action, resources))
-                if answer.__class__ is Pending:
+                try:
+                    answer = impl.call(identity, action, resources)
+                    plain = isinstance(answer, self.at_sight)
+                except Exception as error:
+                    self.failed(impl, error)
+                if not plain and answer is not None:
                     until = until or self.deadline()
                     answer = await self.settle(impl, answer, until)
                 verdicts = self._spread(impl, answer, count)
@@ -137,6 +158,39 @@ class Guard(Point):
             for heard, verdict in zip(said, verdicts, strict=True):
                 heard.append((impl.plugin, verdict))
         return [overall(heard) for heard in said]
+
+    async def denial(self, identity: Identity, action: Action, resource: Resource) -> Deny | None:
+        """Why a caller may not do this with one resource; None if it may.
+
+        What a list of one would give, without the lists: nearly every request asks this.
+        """
+        allowed = False
+        denied: Deny | None = None
+        resources = (resource,)
+        until: float | None = None
+        for impl in self.impls:
+            try:
+                try:
+                    answer = impl.call(identity, action, resources)
+                    verdict = answer[0] if answer.__class__ is list and len(answer) == 1 else answer
+                    if verdict is None:
+                        continue
+                    if isinstance(verdict, Allow):
+                        allowed = True
+                        continue
+                    plain = isinstance(answer, self.at_sight)
+                except Exception as error:
+                    self.failed(impl, error)
+                if not plain:
+                    until = until or self.deadline()
+                    answer = await self.settle(impl, answer, until)
+                (verdict,) = self._spread(impl, answer, 1)
+            except PluginFault as fault:
+                verdict = Deny(str(fault))
+            allowed = allowed or isinstance(verdict, Allow)
+            if denied is None and isinstance(verdict, Deny):
+                denied = Deny(f"{impl.plugin}: {verdict.reason}")
+        return denied or (None if allowed else NOBODY)
 
     def _spread(self, impl: Impl, answer: Any, count: int) -> list[Verdict]:
         try:
@@ -162,56 +216,54 @@ class Contexts(Point):
         until: float | None = None
         for impl in self.impls:
             try:
-                answer = self.ask(impl, args)
-                if isinstance(answer, Refusal | Skip):
-                    return answer
-                if answer is None:
-                    continue
-                if isinstance(answer, AbstractAsyncContextManager):
+                try:
+                    answer = impl.call(*args)
+                    if answer is None:
+                        continue
+                    # Without a deadline, which costs more than all the rest: it never waits.
+                    plain = isinstance(answer, AbstractContextManager) and not hasattr(answer, "__aenter__")
+                    if plain:
+                        said = answer.__enter__()
+                        scope.push(partial(self._leave_plain, impl, answer))
+                except Exception as error:
+                    self.failed(impl, error)
+                if not plain:
                     until = until or self.deadline()
-                    said = await self._enter_one(scope, impl, answer, until)
-                else:
-                    said = self._enter_plain(scope, impl, answer)
-                if said is not None:
-                    return said
+                    said = await self._enter_other(scope, impl, answer, until)
+                if said is not None and self._stops(impl, said):
+                    stop: Refusal | Skip = said
+                    return stop
             except PluginFault:
                 if not impl.advisory:
                     raise
         return None
 
-    async def _enter_one(
-        self, scope: Scope, impl: Impl, manager: AbstractAsyncContextManager[Any], until: float
-    ) -> Refusal | Skip | None:
+    async def _enter_other(self, scope: Scope, impl: Impl, answer: Any, until: float) -> Any:
+        """Enter a manager that may wait, and return what it yields; what is no manager is an answer in place of one."""
+        deadline = asyncio.timeout_at(until)
         try:
-            async with asyncio.timeout_at(until) as deadline:
-                said = await manager.__aenter__()
+            self.checked(answer)
+            if isinstance(answer, Refusal | Skip):
+                return answer
+            async with deadline:
+                said = await answer.__aenter__()
         except self.info.raises:
             raise
         except Exception as error:
             late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
             raise self.fault(impl, error, late) from error
-        scope.push(partial(self._leave, impl, manager))
-        return self._yielded(impl, said)
-
-    def _yielded(self, impl: Impl, said: Any) -> Refusal | Skip | None:
-        if not isinstance(said, Refusal | Skip):  # a manager may well yield itself, or anything else
-            return None
-        if not isinstance(said, self.info.expects):
-            raise self.fault(impl, TypeError(f"yielded a {type(said).__name__}, which {self.hook} does not offer"))
+        scope.push(partial(self._leave, impl, answer))
         return said
 
-    def _enter_plain(self, scope: Scope, impl: Impl, manager: AbstractContextManager[Any]) -> Refusal | Skip | None:
-        """Enter one that never waits: without a deadline, which costs more than all the rest."""
-        try:
-            said = manager.__enter__()
-        except self.info.raises:
-            raise
-        except Exception as error:
-            raise self.fault(impl, error) from error
-        scope.push(partial(self._leave_plain, impl, manager))
-        return self._yielded(impl, said)
+    def _stops(self, impl: Impl, said: object) -> bool:
+        """Whether a plugin wants the others not to be entered. A manager may well yield itself, or anything else."""
+        if not isinstance(said, Refusal | Skip):
+            return False
+        if not isinstance(said, self.info.expects):
+            raise self.fault(impl, TypeError(f"yielded a {type(said).__name__}, which {self.hook} does not offer"))
+        return True
 
-    async def _leave_plain(self, impl: Impl, manager: AbstractContextManager[Any]) -> None:
+    def _leave_plain(self, impl: Impl, manager: AbstractContextManager[Any]) -> None:
         try:
             manager.__exit__(None, None, None)
         except Exception as error:
@@ -264,11 +316,15 @@ class Notify(Point):
     def __call__(self, spawn: Callable[[Any], object], *args: Any) -> None:
         """Tell everybody; nothing is raised."""
         for impl in self.impls:
-            with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
-                answer = self.begin(impl, args)
-                if answer.__class__ is Pending:
-                    spawn(self._tell(impl, answer))
+            try:
+                answer = impl.call(*args)
+                if answer is None or not isawaitable(answer):
+                    continue
+            except Exception as error:
+                self.fault(impl, error)  # recorded; nobody waits for an answer
+            else:
+                spawn(self._tell(impl, answer))
 
-    async def _tell(self, impl: Impl, pending: Pending) -> None:
+    async def _tell(self, impl: Impl, answer: Awaitable[object]) -> None:
         with contextlib.suppress(PluginFault):  # recorded; nobody waits for an answer
-            await self.settle(impl, pending, self.deadline())
+            await self.settle(impl, answer, self.deadline())

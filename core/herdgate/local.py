@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from herdgate import checks
-from herdgate.access import Action, Deny, Identity
+from herdgate.access import Action, Identity
 from herdgate.catalogue import Catalogue
 from herdgate.errors import JSON, Halt, Reply, dump, error_reply
 from herdgate.exchange import Exchange, record
@@ -88,9 +88,9 @@ async def _one_model(exchange: Exchange, endpoint: Endpoint, identity: Identity,
     record(exchange, "model", name)
     catalogue = _catalogue(exchange, runtime)
     held = catalogue.look_up(name)  # not in the union: searching it would take longer for what is not in it
-    verdict = await checks.allowed(runtime.points, identity, Action.SEE, checks.resource(name, held))
-    if isinstance(verdict, Deny):
-        raise Denied(verdict.reason)
+    denial = await runtime.points.authorise.denial(identity, Action.SEE, checks.resource(name, held))
+    if denial is not None:
+        raise Denied(denial.reason)
     holders = held.candidates()
     found = next((holder.model for holder in holders if not holder.gone), None)
     if found is None and holders:

@@ -1,8 +1,12 @@
-"""One hook of one gateway: who implements it, and how one of them is asked.
+"""One hook of one gateway: who implements it, and what is made of an answer that is not at sight what it should be.
 
 At start every hook is compiled to a frozen tuple of bound methods. Calling those directly, instead of through pluggy,
 lets a fault be pinned on the plugin that caused it, lets coroutines be awaited one at a time, and makes a hook nobody
 uses cost one comparison.
+
+A request asks some twelve plugins, and nearly every answer is None or an object of an expected class, there at once. So
+the loops over plugins (`hookpoints.py`) make the call themselves and look at the answer no longer than that; all else
+comes here.
 
 Faults catch `Exception`, never `CancelledError`: that one means that the client has left.
 """
@@ -10,10 +14,10 @@ Faults catch `Exception`, never `CancelledError`: that one means that the client
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import Any
+from typing import Any, NoReturn
 
 from herdgate.faults import Ledger, PluginFault
 from herdgate.hooks import INFO, HookInfo
@@ -29,17 +33,10 @@ class Impl:
     discloses: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An answer that must be waited for."""
-
-    awaitable: Awaitable[Any]
-
-
 class Point:
     """What all kinds have in common: the implementations and how one of them is asked."""
 
-    __slots__ = ("_at_sight", "_expects", "hook", "impls", "info", "ledger")
+    __slots__ = ("_expects", "at_sight", "hook", "impls", "info", "ledger")
 
     def __init__(self, hook: str, impls: Sequence[Impl], ledger: Ledger) -> None:
         self.hook = hook
@@ -48,7 +45,7 @@ class Point:
         self.ledger = ledger
         self._expects = None if object in self.info.expects else self.info.expects
         # What needs no closer look; nothing if anything may be returned, an awaitable too, or items are to be checked.
-        self._at_sight = self._expects if self._expects and self.info.items is object else ()
+        self.at_sight = self._expects if self._expects and self.info.items is object else ()
 
     def __bool__(self) -> bool:
         return bool(self.impls)
@@ -62,7 +59,8 @@ class Point:
             self.ledger.quarantine.failed(self, impl.plugin, fault.why)
         return fault
 
-    def _checked(self, result: Any) -> Any:
+    def checked(self, result: Any) -> Any:
+        """An answer that is there, if it is one that the hook allows. Raises TypeError."""
         if result is None or self._expects is None:
             return result
         if not isinstance(result, self._expects):
@@ -78,35 +76,31 @@ class Point:
             if not isinstance(item, wanted):
                 raise TypeError(f"returned {type(item).__name__} among its {wanted.__name__} objects")
 
+    def failed(self, impl: Impl, error: Exception) -> NoReturn:
+        """Raise what comes of an exception of a plugin: itself where the hook allows it, or else PluginFault."""
+        if isinstance(error, self.info.raises):
+            raise error
+        raise self.fault(impl, error) from error
+
     def ask(self, impl: Impl, args: tuple[Any, ...]) -> Any:
-        """The answer of one plugin to a sync hook. Raises PluginFault."""
+        """The answer of one plugin to a sync hook that is not a part of every request. Raises PluginFault."""
         try:
-            return self._checked(impl.call(*args))
-        except self.info.raises:
-            raise
+            return self.checked(impl.call(*args))
         except Exception as error:
-            raise self.fault(impl, error) from error
+            self.failed(impl, error)
 
-    def begin(self, impl: Impl, args: tuple[Any, ...]) -> Any:
-        """Like `ask`, but what is to be awaited comes back as Pending: a plain `def` may return an awaitable, too.
+    async def settle(self, impl: Impl, answer: Any, until: float) -> Any:
+        """Wait for an answer that is an awaitable, until this time on the loop's clock at most, and check it.
 
-        A plugin that can nearly always answer at once thus costs no timer on the hot path.
+        A plain `def` may return an awaitable, too: one that can nearly always answer at once thus costs no timer.
+        Raises PluginFault.
         """
+        deadline = asyncio.timeout_at(until)
         try:
-            result = impl.call(*args)
-            if result is None or isinstance(result, self._at_sight):
-                return result
-            return Pending(result) if isawaitable(result) else self._checked(result)
-        except self.info.raises:
-            raise
-        except Exception as error:
-            raise self.fault(impl, error) from error
-
-    async def settle(self, impl: Impl, pending: Pending, until: float) -> Any:
-        """Wait for an answer, until this time on the loop's clock at most. Raises PluginFault."""
-        try:
-            async with asyncio.timeout_at(until) as deadline:
-                return self._checked(await pending.awaitable)
+            if isawaitable(answer):
+                async with deadline:
+                    answer = await answer
+            return self.checked(answer)
         except self.info.raises:
             raise
         except Exception as error:

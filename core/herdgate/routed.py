@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from herdgate import checks
-from herdgate.access import Action, Deny, Identity
+from herdgate.access import Action, Identity
 from herdgate.answer import Answer
 from herdgate.attempts import Attempts, Exhausted, Opened
 from herdgate.backend import Backend, Candidate
@@ -92,9 +92,9 @@ async def _decided(exchange: Exchange, endpoint: Endpoint, identity: Identity, r
     assert exchange.model is not None  # noqa: S101 - read_request has set it
     action = Action.MANAGE if exchange.unloads else endpoint.action or Action.USE
     held = catalogue.look_up(exchange.model)
-    verdict = await checks.allowed(runtime.points, identity, action, checks.resource(exchange.model, held))
-    if isinstance(verdict, Deny):
-        raise Denied(verdict.reason)
+    denial = await runtime.points.authorise.denial(identity, action, checks.resource(exchange.model, held))
+    if denial is not None:
+        raise Denied(denial.reason)
     holders = held.candidates()
     if not holders:
         raise Denied("no backend has this model")

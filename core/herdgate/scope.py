@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Self
 
+Undo = Callable[[], Awaitable[object] | None]
+"""Gives one thing back; what it returns is awaited, unless that is None."""
 
-class Scope:
-    """A stack of things to be undone. `contextlib.AsyncExitStack` does more, at several times the price."""
 
-    __slots__ = ("_undo",)
+class Scope(list[Undo]):
+    """A stack of things to be undone. `contextlib.AsyncExitStack` does more, at several times the price.
 
-    def __init__(self) -> None:
-        self._undo: list[Callable[[], Awaitable[object]]] = []
+    A list itself, so that neither making one nor asking whether there is anything to undo runs any code of its own.
+    """
 
-    def push(self, undo: Callable[[], Awaitable[object]]) -> None:
-        """Have this called by `close`, before everything that was pushed earlier."""
-        self._undo.append(undo)
+    __slots__ = ()
 
-    def __bool__(self) -> bool:
-        return bool(self._undo)
+    push = list.append
+    """Have this called by `close`, before everything that was pushed earlier."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -30,9 +29,10 @@ class Scope:
     async def close(self) -> None:
         """Undo everything. No exception keeps the rest from being undone; the first one is raised at last."""
         problem: BaseException | None = None
-        while self._undo:
+        while self:
             try:
-                await self._undo.pop()()
+                if (undoing := self.pop()()) is not None:
+                    await undoing
             except BaseException as error:
                 problem = problem or error
         if problem is not None:

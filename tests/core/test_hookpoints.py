@@ -304,6 +304,56 @@ async def test_a_plugin_that_fails_denies_everything(call: Callable[..., Any]) -
     assert ledger.faults == {("bad", "authorise"): 1}
 
 
+ANSWERS = [
+    now(None),
+    now(Allow("fine")),
+    now(Deny("closed")),
+    now([None]),
+    now([Allow("listed")]),
+    now((Allow("listed"),)),
+    now([Deny("closed")]),
+    now([]),
+    now(["yes"]),
+    now([Allow(), Allow()]),
+    now(True),
+    later(None),
+    later(Allow("after a while")),
+    later([Deny("after a while")]),
+    later("yes"),
+    raising(KeyError("x")),
+    raising_later(KeyError("x")),
+]
+
+
+@pytest.mark.parametrize("first", ANSWERS)
+@pytest.mark.parametrize("second", ANSWERS)
+async def test_of_one_resource_the_same_is_said_as_of_a_list_of_one(
+    first: Callable[..., Any], second: Callable[..., Any]
+) -> None:
+    listed, alone = (Guard("authorise", [impl(first, "a"), impl(second, "b")], Ledger()) for _ in range(2))
+    (verdict,) = await listed(ALICE, Action.USE, RESOURCES[:1])
+    assert await alone.denial(ALICE, Action.USE, RESOURCES[0]) == (verdict if isinstance(verdict, Deny) else None)
+    assert alone.ledger.faults == listed.ledger.faults
+
+
+async def test_every_plugin_is_asked_about_one_resource_whatever_the_others_said() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def listen(*args: object) -> None:
+        asked.append(args)
+
+    impls = [impl(now(Deny("closed"))), impl(listen), impl(raising(KeyError())), impl(listen)]
+    assert await Guard("authorise", impls, Ledger()).denial(ALICE, Action.SEE, RESOURCES[0]) == Deny("p: closed")
+    assert asked == [(ALICE, Action.SEE, RESOURCES[:1])] * 2
+
+
+async def test_a_caller_who_leaves_while_one_resource_is_decided_about_is_no_fault() -> None:
+    point = Guard("authorise", [impl(raising(asyncio.CancelledError()))], Ledger())
+    with pytest.raises(asyncio.CancelledError):
+        await point.denial(ALICE, Action.USE, RESOURCES[0])
+    assert not point.ledger.faults
+
+
 # contexts
 
 
@@ -483,6 +533,20 @@ async def test_a_plain_context_may_yield_the_refusal_too() -> None:
         point = Contexts("admit", [impl(full), diary.plugin("b")], Ledger())
         assert await point.enter(stack, 1, 2) == Refusal("later")
     assert diary.lines == []
+
+
+async def test_a_context_that_is_both_is_entered_as_one_that_may_wait() -> None:
+    class Both(Plain):
+        async def __aenter__(self) -> None:
+            self.lines.append("+waiting")
+
+        async def __aexit__(self, *raised: object) -> None:
+            self.lines.append("-waiting")
+
+    lines: list[str] = []
+    async with Scope() as stack:
+        await Contexts("admit", [impl(now(Both(lines)))], Ledger()).enter(stack, 1, 2)
+    assert lines == ["+waiting", "-waiting"]
 
 
 async def test_a_fault_of_a_plain_context_is_one_like_any_other() -> None:

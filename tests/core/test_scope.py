@@ -55,3 +55,20 @@ async def test_nothing_is_given_back_twice() -> None:
     await scope.close()
     await scope.close()
     assert diary == ["a"]
+
+
+async def test_what_needs_no_waiting_takes_its_turn_too() -> None:
+    diary: list[str] = []
+
+    def undo(word: str, error: Exception | None = None) -> None:
+        diary.append(word)
+        if error is not None:
+            raise error
+
+    scope = Scope()
+    scope.push(lambda: undo("a"))
+    scope.push(noting(diary, "b"))
+    scope.push(lambda: undo("c", ValueError("first")))
+    with pytest.raises(ValueError, match="first"):
+        await scope.close()
+    assert diary == ["c", "b", "a"]
