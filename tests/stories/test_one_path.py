@@ -126,6 +126,7 @@ async def looking_at(connection: Connection, name: str, key: dict[str, str]) -> 
 async def test_one_model_of_many_takes_the_same_steps(gateway: RunningGateway) -> None:
     key = await gateway.make_key(MODEL)
     async with connected(gateway) as connection:
+        await looking_at(connection, "model-x", key)
         taken = [await looking_at(connection, name, key) for name in NAMES]
         assert taken[0] == taken[1] == taken[2]
         assert await looking_at(connection, MODEL, key) != taken[0]  # else this would show nothing
