@@ -27,9 +27,10 @@ class BodyBudget:
 
     def take(self, size: int) -> None:
         """Count `size` more bytes. Raises OutOfMemory, and counts nothing, if there is no room for them."""
-        if self._held + size > self.limit:
+        held = self._held + size
+        if held > self.limit:
             raise OutOfMemory
-        self._held += size
+        self._held = held
 
     def give_back(self, size: int) -> None:
         """These bytes are held no longer."""

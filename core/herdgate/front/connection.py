@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from herdgate.front.head import MAX_HEAD, Refused, RequestHead, read_head
+from herdgate.front.head import MAX_HEAD, Refused, read_head
 from herdgate.front.incoming import Incoming
 from herdgate.front.unsent import unsent
 
@@ -104,10 +104,13 @@ class GatewayConnection(asyncio.Protocol):
             data = self._more_of(body, data)
             if not data:
                 return
-        self._ahead = self._ahead + data if self._ahead else data
+        if self._ahead:
+            data = self._ahead + data
         if self.task is None:
-            self._next()
-        elif len(self._ahead) > AHEAD:
+            self._next(data)
+            return
+        self._ahead = data
+        if len(data) > AHEAD:
             self._pause()
 
     def eof_received(self) -> None:
@@ -156,61 +159,67 @@ class GatewayConnection(asyncio.Protocol):
             self._pause()
         return surplus
 
-    def _next(self) -> None:
+    def _next(self, data: bytes) -> None:
         """Begin with the next request, if its head is there."""
-        data = self._ahead
         end = data.find(_END_OF_HEAD, 0, MAX_HEAD)
         if end < 0:
-            if len(data) >= MAX_HEAD:
-                self._refuse(Refused(431, "request headers too large"))
-            elif not self._begun:
-                self._begun = True
-                self.due = self.loop.time() + self.door.patience.head
+            self._await_head(data)
             return
-        self._ahead = b""
         self._begun = False
         self.due = _NEVER
-        begin = 2 if end and data.startswith(b"\r\n") else 0  # one empty line may be left of the request before
+        begin = 2 if data.startswith(b"\r\n") else 0  # one empty line may be left of the request before
         try:
             head = read_head(data[begin : end + 2].decode("utf-8", "surrogateescape"))
         except Refused as refused:
             self._refuse(refused)
             return
         self.keep_alive = head.keep_alive
-        body = None
-        surplus = data[end + 4 :]
-        if head.length != 0:
-            body = Incoming(head.length)
-            surplus = body.feed(surplus)
-            if not body.complete:
-                self._body = body
-        self._ahead = surplus
-        self._serve(head, body)
-
-    def _serve(self, head: RequestHead, body: Incoming | None) -> None:
-        self.task = task = self.loop.create_task(self.door.answer(self, head, body))
-        self.door.running.add(task)
+        door = self.door
+        self.task = task = self.loop.create_task(door.answer(self, head, self._cut(head.length, data[end + 4 :])))
+        door.running.add(task)
         task.add_done_callback(self._answered)
+
+    def _await_head(self, begun: bytes) -> None:
+        """The head of the next request is not there yet, or will be too large."""
+        self._ahead = begun
+        if len(begun) >= MAX_HEAD:
+            self._refuse(Refused(431, "request headers too large"))
+        elif not self._begun:
+            self._begun = True
+            self.due = self.loop.time() + self.door.patience.head
+
+    def _cut(self, length: int | None, data: bytes) -> bytes | Incoming:
+        """The body of a request, if all of it has come with the head, or what collects it as it comes."""
+        if length is not None and len(data) >= length:
+            self._ahead = data[length:]
+            return data[:length]
+        body = Incoming(length)
+        self._ahead = body.feed(data)
+        if not body.complete:
+            self._body = body
+        return body
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         """The request has ended; on to the next one, or the end of the connection."""
+        door = self.door
         self.task = None
-        self.door.running.discard(task)
-        self.watch_flow(None, None)
+        door.running.discard(task)
+        self._on_full = self._on_ready = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a fault of the gateway itself", exc_info=error)
             self.transport.abort()
         if self.transport.is_closing():
             return
-        self.resume()
+        if not self._reading:
+            self.resume()
         if self._body is not None:
             self._body.discard()
         if not self.keep_alive:
             self._close_gently()
-        else:
-            self.due = self.loop.time() + self.door.patience.idle
-            if self._ahead and self._body is None:
-                self._next()
+            return
+        self.due = self.loop.time() + door.patience.idle
+        if self._ahead and self._body is None:
+            self._next(self._ahead)
 
     def _close_gently(self) -> None:
         """Close at once if the caller has sent all of its request; else a reset could take the reply from it."""
@@ -287,10 +296,6 @@ class GatewayConnection(asyncio.Protocol):
         self.transport.abort()
 
     # writing
-
-    def write(self, data: bytes) -> None:
-        """Send this at once, however much is still unsent; nothing once the caller has left."""
-        self.transport.write(data)
 
     async def room(self) -> None:
         """Wait until the caller has read most of what was written."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -48,21 +48,21 @@ class Door:
         self.patience = patience or Patience()
         self.running: set[asyncio.Task[None]] = set()
         """The requests that are being answered, those whose callers have left included."""
-        self._bodies = BodyBudget(0)
+        self.bodies = BodyBudget(0)
+        """What the bodies of all requests may take together."""
         self.serve_with(runtime)
 
     def serve_with(self, runtime: Runtime) -> None:
         """Answer the requests that come from now on with this runtime."""
         self.runtime = runtime
-        self._bodies.limit = BODIES_AT_ONCE * runtime.settings.server.max_body
+        self.bodies.limit = BODIES_AT_ONCE * runtime.settings.server.max_body
 
-    async def answer(self, connection: GatewayConnection, head: RequestHead, body: Incoming | None) -> None:
+    async def answer(self, connection: GatewayConnection, head: RequestHead, body: bytes | Incoming) -> None:
         """One request, from its head to the end of its reply."""
         runtime, headers = self.runtime, head.headers
-        trusted = runtime.settings.server.trusted_proxies
         client = connection.peer
-        if trusted and "x-forwarded-for" in headers:
-            client = client_address(client, [headers["x-forwarded-for"]], trusted)
+        if "x-forwarded-for" in headers:
+            client = client_address(client, [headers["x-forwarded-for"]], runtime.settings.server.trusted_proxies)
         exchange = sealed(
             Exchange(
                 request_id(headers.get("x-request-id")),
@@ -88,11 +88,6 @@ class Door:
         """Seconds for which a caller may send nothing of a body that is wanted, or take nothing of a reply."""
         return self.runtime.settings.server.client_timeout
 
-    @property
-    def bodies(self) -> BodyBudget:
-        """What the bodies of all requests may take together."""
-        return self._bodies
-
     def refusal(self, refused: Refused) -> bytes:
         """The reply to what is no request that could be answered: in the dialect of its path, never HTML or empty."""
         identity = request_id(None)
@@ -115,4 +110,4 @@ class Door:
 
 def request_id(given: str | None) -> str:
     """The caller's own id if it is harmless, else a new one."""
-    return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    return given if given and _REQUEST_ID.fullmatch(given) else os.urandom(12).hex()

@@ -21,6 +21,7 @@ _LINE = re.compile(rf"({_NAME}) (/[!-~]*|\*|https?://{_AUTHORITY}(?:[/?][!-~]*)?
 _FIELD = re.compile(rf"^({_NAME}):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(rf"(?:{_AUTHORITY})?")
+_STAYS = "keep-alive"
 _ALONE = ("host", "content-length", "transfer-encoding", "authorization", "x-api-key")
 """What means nothing, or two things, when it is given twice."""
 
@@ -46,6 +47,8 @@ class RequestHead:
 
     method: str
     target: str
+    path: str
+    """The target without its query."""
     modern: bool
     """HTTP/1.1, not 1.0."""
     headers: Mapping[str, str] = field(repr=False)
@@ -54,11 +57,6 @@ class RequestHead:
     waits: bool = False
     """Whether the caller waits for `100 Continue` before it sends the body."""
 
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
 
 def read_head(text: str) -> RequestHead:
     """Read a head, the line end of its last line included, the empty line behind it not. Raises Refused."""
@@ -66,27 +64,27 @@ def read_head(text: str) -> RequestHead:
     if line is None:
         raise Refused(400, "malformed request line or header", _presumed_path(text))
     method, target, minor = line.groups()
-    found = _FIELD.findall(text, line.end())
-    if len(found) != text.count("\n", line.end()):
+    begin = line.end()
+    found = _FIELD.findall(text, begin)
+    count = len(found)
+    if count != text.count("\n", begin):
         raise Refused(400, "malformed request line or header", target)
-    if len(found) > MAX_FIELDS:
+    if count > MAX_FIELDS:
         raise Refused(431, "request headers too large", target)
     headers = {name.lower(): value.strip(" \t") for name, value in found}
-    if len(headers) != len(found):
+    if len(headers) != count:
         headers = _joined(found, target)
-    head = RequestHead(method, target, minor == "1", headers)
+    modern = minor == "1"
     host = headers.get("host")
-    if host is None and head.modern:
-        raise Refused(400, "a request has exactly one Host header", target)
-    if host is not None and not _HOST.fullmatch(host):
-        raise Refused(400, "malformed Host header", target)
+    if host is None or not _HOST.fullmatch(host):
+        _check_host(host, modern, target)
+    head = RequestHead(method, target, target.partition("?")[0], modern, headers)
     if "content-length" in headers or "transfer-encoding" in headers:
         head.length = _length(head)
         if "expect" in headers:
             head.waits = _waits(head)
-    if "connection" in headers or not head.modern:
-        options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
-        head.keep_alive = "close" not in options and (head.modern or "keep-alive" in options)
+    if not modern or headers.get("connection", _STAYS) != _STAYS:
+        head.keep_alive = _keeps_alive(head)
     return head
 
 
@@ -103,21 +101,33 @@ def _joined(found: list[tuple[str, str]], target: str) -> dict[str, str]:
     return headers
 
 
+def _check_host(host: str | None, modern: bool, target: str) -> None:
+    """Only HTTP/1.0 has requests without a host, and nobody has one that is malformed."""
+    if host is not None:
+        raise Refused(400, "malformed Host header", target)
+    if modern:
+        raise Refused(400, "a request has exactly one Host header", target)
+
+
 def _length(head: RequestHead) -> int | None:
-    coding, length = head.headers.get("transfer-encoding"), head.headers.get("content-length")
-    if coding is None:
-        if length is None or not _LENGTH.fullmatch(length):
-            raise Refused(400, "malformed Content-Length or Transfer-Encoding", head.target)
+    length, coding = head.headers.get("content-length"), head.headers.get("transfer-encoding")
+    if length is None:
+        if coding is not None and coding.lower() == "chunked" and head.modern:
+            return None
+    elif coding is None and _LENGTH.fullmatch(length):
         return int(length)
-    if length is not None or coding.lower() != "chunked" or not head.modern:
-        raise Refused(400, "malformed Content-Length or Transfer-Encoding", head.target)
-    return None
+    raise Refused(400, "malformed Content-Length or Transfer-Encoding", head.target)
 
 
 def _waits(head: RequestHead) -> bool:
     if head.headers["expect"].lower() != "100-continue":
         raise Refused(417, "expectation cannot be met", head.target)
     return head.modern and head.length != 0
+
+
+def _keeps_alive(head: RequestHead) -> bool:
+    options = {option.strip() for option in head.headers.get("connection", "").lower().split(",")}
+    return "close" not in options and (head.modern or _STAYS in options)
 
 
 def _presumed_path(text: str) -> str:

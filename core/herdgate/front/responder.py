@@ -20,7 +20,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ConnectionResponder:
-    """The pipeline's view of one request."""
+    """The pipeline's view of one request. `body` is all of it, if it came with the head."""
 
     __slots__ = (
         "_body",
@@ -32,6 +32,7 @@ class ConnectionResponder:
         "_head",
         "_held",
         "_limit",
+        "_transport",
         "headers",
     )
 
@@ -39,11 +40,12 @@ class ConnectionResponder:
         self,
         connection: GatewayConnection,
         head: RequestHead,
-        body: Incoming | None,
+        body: bytes | Incoming,
         exchange: Exchange,
         cors: Mapping[str, str],
     ) -> None:
         self._connection = connection
+        self._transport = connection.transport
         self._head = head
         self.headers = head.headers
         """The headers of the request by lower-case name, those with credentials among them."""
@@ -51,16 +53,13 @@ class ConnectionResponder:
         self._exchange = exchange
         self._cors = cors
         self._budget: BodyBudget = connection.door.bodies
-        self._held = 0
-        self._limit = 0
+        self._held = self._limit = 0
         self._chunked = head.modern
 
     @property
     def credentials(self) -> Credentials:
         """The key from `Authorization: Bearer` or, if there is none in that, from `x-api-key`."""
-        headers = self._head.headers
-        authorization = headers.get("authorization")
-        key = headers.get("x-api-key")
+        authorization, key = self.headers.get("authorization"), self.headers.get("x-api-key")
         if authorization is not None:
             scheme, _, rest = authorization.partition(" ")
             if scheme.lower() == "bearer" and rest.strip():
@@ -87,8 +86,12 @@ class ConnectionResponder:
     async def body(self, limit: int) -> bytes:
         """The whole body, of `limit` bytes at most. A caller that stops sending gets 408."""
         body = self._body
-        if body is None:
-            return b""
+        if isinstance(body, bytes):
+            if len(body) > limit:
+                raise BodyTooLarge
+            self.hold(len(body))
+            self._body = b""
+            return body
         self._limit = limit
         if body.expected <= limit:
             self._invite(body)
@@ -100,7 +103,10 @@ class ConnectionResponder:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes; nothing of it is held. A caller that stops sending gets 408."""
         body = self._body
-        if body is None:
+        if isinstance(body, bytes):
+            self._body = b""
+            if body:
+                yield body
             return
         self._invite(body)
         try:
@@ -114,7 +120,7 @@ class ConnectionResponder:
     def _invite(self, body: Incoming) -> None:
         """Have the caller send the body."""
         if self._head.waits and not body.size:
-            self._connection.write(_CONTINUE)
+            self._transport.write(_CONTINUE)
         self._connection.expect_body()
 
     def _accept(self, size: int) -> None:
@@ -127,8 +133,9 @@ class ConnectionResponder:
 
     def release(self) -> None:
         """The request has ended: its body is held no longer."""
-        self._budget.give_back(self._held)
-        self._held = 0
+        if self._held:
+            self._budget.give_back(self._held)
+            self._held = 0
 
     def hold(self, size: int) -> None:
         """Count what was made of the body, too."""
@@ -148,35 +155,35 @@ class ConnectionResponder:
 
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a complete reply in one write."""
-        framed = dict(headers)
+        framing = ""
         if status in wire.BODILESS:
             body = b""
         else:
-            framed["content-length"] = str(len(body))
+            framing = f"content-length: {len(body)}\r\n"
             if self._head.method == "HEAD":
                 body = b""
-        self._connection.write(self._formatted(status, framed) + body)
+        self._transport.write(self._formatted(status, headers, framing) + body)
 
     def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send the head and the first bytes in one write. HTTP/1.0 knows no chunks: there the body ends with the
         connection.
         """
-        framed = dict(headers)
+        framing = ""
         if self._chunked:
-            framed["transfer-encoding"] = "chunked"
+            framing = "transfer-encoding: chunked\r\n"
             first = wire.chunk(first)
         else:
             self._connection.keep_alive = False
-        self._connection.write(self._formatted(status, framed) + first)
+        self._transport.write(self._formatted(status, headers, framing) + first)
 
     async def write(self, data: bytes) -> None:
         """Send more of the body, once the caller has read most of what was sent before."""
         await self._connection.room()
-        self._connection.write(wire.chunk(data) if self._chunked else data)
+        self._transport.write(wire.chunk(data) if self._chunked else data)
 
     def push(self, data: bytes) -> None:
         """Send more of the body at once, however much is still unsent."""
-        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""
@@ -185,26 +192,26 @@ class ConnectionResponder:
     async def end(self) -> None:
         """End the body."""
         if self._chunked:
-            self._connection.write(wire.LAST_CHUNK)
+            self._transport.write(wire.LAST_CHUNK)
 
     def cut(self) -> None:
         """Close the connection once what was written has gone out, without the end of the body."""
         self._connection.close()
 
-    def _formatted(self, status: int, headers: dict[str, str]) -> bytes:
-        headers["x-request-id"] = self._exchange.id
+    def _formatted(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
+        """The head of a reply. Neither `framing` nor the id can be among the headers: no reply may be given those."""
         if self._cors:
-            headers.update(self._cors)
-        self._settle()
-        return wire.head(status, headers, keep_alive=self._connection.keep_alive)
+            headers = {**headers, **self._cors}
+        body = self._body
+        if not (isinstance(body, bytes) or body.complete):
+            self._settle(body)
+        lines = f"{framing}x-request-id: {self._exchange.id}\r\n"
+        return wire.head(status, headers, lines=lines, keep_alive=self._connection.keep_alive)
 
-    def _settle(self) -> None:
+    def _settle(self, body: Incoming) -> None:
         """A small body that nobody wanted is read and dropped; a large one, or one that may never come, would be
         waited for in vain.
         """
-        body = self._body
-        if body is None or body.complete:
-            return
         asks_first = self._head.waits and not body.size
         if asks_first or body.broken or not body.counted or body.expected > AHEAD:
             self._connection.keep_alive = False

@@ -16,11 +16,13 @@ BODILESS = frozenset({204, 304})
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
-    """Status line and headers, with the date and whether the connection stays open."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    connection = "keep-alive" if keep_alive else "close"
-    text = f"{_status_line(status)}{lines}date: {_date(int(time.time()))}\r\nconnection: {connection}\r\n\r\n"
+def head(status: int, headers: Mapping[str, str], *, lines: str = "", keep_alive: bool) -> bytes:
+    """Status line and headers, with the date and whether the connection stays open.
+
+    `lines` are headers that are formatted already, each with its line end.
+    """
+    given = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    text = f"{_status_line(status)}{given}{lines}{_ending(int(time.time()), keep_alive)}"
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -38,6 +40,7 @@ def _status_line(status: int) -> str:
     return f"HTTP/1.1 {status} {phrase}\r\n"
 
 
-@lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+@lru_cache(maxsize=4)
+def _ending(second: int, keep_alive: bool) -> str:
+    connection = "keep-alive" if keep_alive else "close"
+    return f"date: {formatdate(second, usegmt=True)}\r\nconnection: {connection}\r\n\r\n"

@@ -3,8 +3,12 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from herdgate.front.connection import GatewayConnection
 from herdgate.front.door import Patience
+from herdgate.front.head import RequestHead
+from herdgate.front.incoming import Incoming
 
 
 class Closing(asyncio.Transport):
@@ -40,3 +44,36 @@ async def test_a_caller_that_is_overdue_on_a_closing_connection_does_not_end_the
     transport.closing = True
     connection.overdue()
     assert transport.aborted
+
+
+class Listening:
+    """A door that answers nothing; it notes the path and the body of each request."""
+
+    def __init__(self) -> None:
+        self.patience = Patience()
+        self.client_timeout = 60
+        self.running: set[asyncio.Task[None]] = set()
+        self.heard: list[tuple[str, bytes]] = []
+
+    async def answer(self, _: GatewayConnection, head: RequestHead, body: bytes | Incoming) -> None:
+        self.heard.append((head.path, body if isinstance(body, bytes) else await body.whole(lambda _: None)))
+
+
+COUNTED = "POST /{0} HTTP/1.1\r\nHost: a\r\nContent-Length: {0}\r\n\r\n"
+CHUNKED = "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+PLAIN = "\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\n"
+SENT = f"{COUNTED.format(5)}hello{COUNTED.format(0)}{PLAIN}{CHUNKED}{COUNTED.format(3)}abc"
+
+
+@pytest.mark.parametrize("cut", range(len(SENT)))
+async def test_each_body_ends_where_its_head_said_and_the_next_request_begins_there(cut: int) -> None:
+    door = Listening()
+    app = SimpleNamespace(ctx=SimpleNamespace(door=door))
+    connection = GatewayConnection(loop=asyncio.get_running_loop(), app=app, connections=set())
+    connection.connection_made(Closing())
+    for data in SENT[:cut], SENT[cut:]:
+        if data:
+            connection.data_received(data.encode())
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert door.heard == [("/5", b"hello"), ("/0", b""), ("/none", b""), ("/chunks", b"ab"), ("/3", b"abc")]
