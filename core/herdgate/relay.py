@@ -35,29 +35,28 @@ FILTER_FAILED = "the model's reply could not be processed"
 class Tail:
     """The last bytes of what was sent, kept without copying them."""
 
-    __slots__ = ("_chunks", "_size", "sent")
+    __slots__ = ("_chunks", "_full", "sent")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
-        self._size = 0
+        self._full = 2 * TAIL
         self.sent = 0
 
     def add(self, data: bytes) -> None:
         """Note what was sent."""
-        size = len(data)
         self._chunks.append(data)
-        self._size += size
-        self.sent += size
-        if self._size > 2 * TAIL:
+        self.sent += len(data)
+        if self.sent > self._full:
             self._trim()
 
     def _trim(self) -> None:
         """Drop what is not needed for the last bytes; seldom, so that most chunks are only noted."""
-        first = 0
-        while first < len(self._chunks) and self._size - len(self._chunks[first]) >= TAIL:
-            self._size -= len(self._chunks[first])
-            first += 1
+        first, size = len(self._chunks), 0
+        while first and size < TAIL:
+            first -= 1
+            size += len(self._chunks[first])
         del self._chunks[:first]
+        self._full = self.sent + TAIL
 
     def __bytes__(self) -> bytes:
         self._trim()
