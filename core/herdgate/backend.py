@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self, TypeGuard
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -245,8 +246,7 @@ class ModelEntry:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A backend that holds the model asked for."""
 
     backend: Backend

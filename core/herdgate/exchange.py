@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -106,8 +106,7 @@ class Attempt:
         self.outcome, self.failure = AttemptOutcome.FAILED, failure
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """What will be sent to a backend, before the backend's own address and credentials are added.
 
     `path` comes from the table of endpoints, never from the client. `headers` have lower-case names and hold no
@@ -117,21 +116,27 @@ class UpstreamRequest:
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"UpstreamRequest({self.method} {self.path}, {len(self.body)} bytes)"  # neither credentials nor prompts
+
+    def with_path(self, path: str) -> UpstreamRequest:
+        """The same request to another path."""
+        return msgspec.structs.replace(self, path=path)
 
     def with_body(self, body: bytes) -> UpstreamRequest:
         """The same request with another body."""
-        return replace(self, body=body)
+        return msgspec.structs.replace(self, body=body)
 
     def with_header(self, name: str, value: str) -> UpstreamRequest:
         """The same request with this header set, replacing earlier ones of that name."""
         lowered = name.lower()
         kept = tuple(pair for pair in self.headers if pair[0] != lowered)
-        return replace(self, headers=(*kept, (lowered, value)))
+        return msgspec.structs.replace(self, headers=(*kept, (lowered, value)))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """Status and headers of a backend's reply. Header names are lower-case.
 
     `content_type` is the media type without parameters, in lower case; empty if there is none.
@@ -139,12 +144,12 @@ class Head:
 
     status: int
     headers: Mapping[str, str]
-    content_type: str = field(init=False)
+    content_type: str = ""
 
     def __post_init__(self) -> None:
         media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        object.__setattr__(self, "content_type", media_type)
-        object.__setattr__(self, "headers", MappingProxyType(self.headers))
+        msgspec.structs.force_setattr(self, "content_type", media_type)
+        msgspec.structs.force_setattr(self, "headers", MappingProxyType(self.headers))
 
 
 class Exchange:

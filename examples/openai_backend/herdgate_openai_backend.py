@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -59,7 +58,7 @@ class OpenaiBackend:
             return None
         body = json.loads(request.body)
         own = attempt.model.raw["id"]
-        return None if body.get("model") == own else replace(request, body=json.dumps({**body, "model": own}).encode())
+        return None if body.get("model") == own else request.with_body(json.dumps({**body, "model": own}).encode())
 
     def _entry(self, listed: object) -> ModelEntry | None:
         """One row of the list. One that cannot be called through the gateway is left out, and named in the log once."""

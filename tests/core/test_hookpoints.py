@@ -196,7 +196,7 @@ def test_the_reason_of_a_denial_reaches_only_who_declares_to_disclose_it() -> No
 
 def plus(text: str) -> Callable[..., Any]:
     def call(before: object, request: UpstreamRequest) -> UpstreamRequest:
-        return replace(request, path=request.path + text)
+        return request.with_path(request.path + text)
 
     return call
 
@@ -204,7 +204,7 @@ def plus(text: str) -> Callable[..., Any]:
 def plus_later(text: str) -> Callable[..., Any]:
     async def call(before: object, request: UpstreamRequest) -> UpstreamRequest:
         await asyncio.sleep(0)
-        return replace(request, path=request.path + text)
+        return request.with_path(request.path + text)
 
     return call
 
