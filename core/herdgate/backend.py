@@ -249,6 +249,7 @@ class ModelEntry:
 class Candidate(msgspec.Struct, frozen=True):
     """A backend that holds the model asked for."""
 
+    # As immutable as a frozen dataclass, and made in a fraction of the time: each request makes one for each holder.
     backend: Backend
     model: ModelEntry
     gone: bool = False

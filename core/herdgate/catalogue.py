@@ -112,16 +112,17 @@ class Held:
     @property
     def cloud(self) -> bool:
         """Whether only a stub is held, which sends prompts to a third party. The same steps in every case."""
-        local = [row for _, row, _ in self._rows if row]
-        stubs = [row for _, _, row in self._rows if row]
-        return bool(stubs and not local and self._name.source != "local")
+        local = stub = None
+        for _, here, there in self._rows:
+            local, stub = local or here, stub or there
+        return stub is not None and local is None and self._name.source != "local"
 
     def candidates(self) -> tuple[Candidate, ...]:
         """See `Catalogue.holders`."""
-        found = tuple([source.candidate(local) for source, local, _ in self._rows if local])
+        found = tuple([Candidate(source.backend, local[2], source.gone) for source, local, _ in self._rows if local])
         if found or self._name.source == "local":
             return found
-        return tuple([source.candidate(stub) for source, _, stub in self._rows if stub])
+        return tuple([Candidate(source.backend, stub[2], source.gone) for source, _, stub in self._rows if stub])
 
 
 _Row = tuple[float, str, ModelEntry]
@@ -159,6 +160,3 @@ class _Source:
     gone: bool
     local: Mapping[str, _Row]
     stubs: Mapping[str, _Row]
-
-    def candidate(self, row: _Row) -> Candidate:
-        return Candidate(self.backend, row[2], self.gone)

@@ -54,7 +54,12 @@ def test_a_candidate_has_its_own_backends_entry() -> None:
     first, second = backend("a"), backend("b")
     in_a, in_b = entry("m", digest="1" * 64), entry("M:LATEST", digest="2" * 64)
     made = catalogue((first, [in_a]), (second, [in_b]))
-    assert made.holders(ModelName.parse("m")) == (Candidate(first, in_a), Candidate(second, in_b))
+    found = made.holders(ModelName.parse("m"))
+    assert found == (Candidate(first, in_a), Candidate(second, in_b))
+    assert found[0] != Candidate(first, in_b)
+    for name in ("backend", "gone", "another"):
+        with pytest.raises(AttributeError):
+            setattr(found[0], name, second)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +201,29 @@ def test_a_local_model_whose_machine_is_down_does_not_turn_into_a_stub() -> None
     made = Catalogue.build([backend("a"), backend("b", cloud=True)], lists, NOW)
     assert holders(made, "m") == ["gone a"]
     assert shown(made) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "cloud"),
+    [
+        ([[stub("m")], []], "m", True),
+        ([[], [stub("m")]], "m", True),
+        ([[stub("m")], [stub("m")]], "m", True),
+        ([[stub("m")], []], "m:local", False),
+        ([[stub("m")], [entry("m")]], "m", False),
+        ([[entry("m")], [stub("m")]], "m", False),
+        ([[stub("m"), entry("m")], []], "m", False),
+        ([[entry("m")], []], "m", False),
+        ([[stub("other")], [entry("another")]], "m", False),
+        ([[], []], "m", False),
+    ],
+)
+def test_a_model_sends_prompts_to_a_third_party_if_nothing_but_a_stub_is_held(
+    held: list[list[ModelEntry]], asked: str, cloud: bool
+) -> None:
+    one, two = held
+    made = catalogue((backend("a", cloud=True), one), (backend("b", cloud=True), two))
+    assert made.look_up(ModelName.parse(asked)).cloud is cloud
 
 
 def test_a_local_name_finds_the_local_model_and_no_stub() -> None:
