@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from bench.report import WATCHED, Row
+from bench.report import WATCHED, Row, compared
 from bench.results import Results, load
 from bench.systems import HERDGATE, NGINX
 
@@ -55,7 +55,7 @@ def drawn(results: Results) -> str:
 
 def _bars(results: Results, row: Row) -> list[Bar]:
     bars = []
-    for name in results.systems():
+    for name in compared(results):
         ratio = results.ratio(name, NGINX, row.phase, row.figure)
         if ratio and name != NGINX:
             complete = results.median(name, row.phase, "complete")

@@ -18,6 +18,7 @@ from types import FrameType
 from bench import machine, native, systems
 from bench.native import CACHE, NotInstalledError
 from bench.phases import FULL, PHASES, QUICK
+from bench.recipes import NAMES, comparable
 from bench.report import insert, markdown
 from bench.results import Results, load
 from bench.rounds import Plan, Runner, say
@@ -34,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of short phases, in less than 4 minutes")
     parser.add_argument("--rounds", type=int, metavar="N", help="default: 5, with --quick 1")
-    parser.add_argument("--systems", metavar="A,B", help=f"of {', '.join(systems.NAMES)}")
+    parser.add_argument("--systems", metavar="A,B", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--phases", metavar="A,B", help=f"of {', '.join([*PHASES, *TROUBLES])}")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin nothing new after this time")
     parser.add_argument("--cores", metavar="P,L", help="for the proxies and for the rest (default: the first two)")
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--from", type=Path, metavar="FILE", dest="source", help="measure nothing, report on this JSON")
     parser.add_argument("--publish", action="store_true", help="put tables and picture into docs/performance.*")
     options = parser.parse_args()
-    options.systems = _chosen(parser, options.systems, systems.NAMES)
+    options.systems = comparable(_chosen(parser, options.systems, NAMES))
     options.phases = _chosen(parser, options.phases, [*PHASES, *TROUBLES])
     return options
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from bench.systems import DIRECT, HERDGATE, litellm_python, program, proxyctl
+from bench.variants import VARIANTS
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+\S*(?: \+ \d\S*)?")
 
@@ -25,7 +26,7 @@ def description() -> str:
 def versions(systems: list[str]) -> dict[str, str]:
     """Of the systems that were measured, and of what measured them."""
     python = proxyctl().with_name("python") if HERDGATE in systems else Path(sys.executable)
-    found = {name: _version(_command(name)) for name in systems if name != DIRECT}
+    found = {name: _version(_command(name)) for name in systems if name != DIRECT and name not in VARIANTS}
     if HERDGATE in found and (commit := _commit()):
         found[HERDGATE] += f" ({commit})"
     return found | {"Python": _version([str(python), "--version"]), "wrk": _version([program("wrk"), "-v"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.load import Load, LoadError, Replies
@@ -26,7 +26,7 @@ class Extent:
 
 
 FULL = Extent(seconds=3.0, chunks=150, bodies=15, trouble_seconds=4.0)
-QUICK = Extent(seconds=1.0, chunks=125, bodies=5, trouble_seconds=2.0)
+QUICK = Extent(seconds=1.0, chunks=100, bodies=5, trouble_seconds=2.0)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Subject:
 
     system: System
     running: Program | None
+    beside: Sequence[Program]
+    """What stands between it and the backend and is not measured."""
     load: Load
     extent: Extent
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.results import NOISE, Results
 from bench.systems import DIRECT, HERDGATE, NGINX
+from bench.variants import PHASES, VARIANTS, Variant
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 _NONE = "\N{EN DASH}"
@@ -30,6 +31,8 @@ WATCHED = (
     Row("p200", "cpu_us", "a chunk, 200 streams"),
     Row("p1000", "cpu_us", "a chunk, 1,000 streams"),
 )
+OWN = tuple(row for row in WATCHED if row.phase in PHASES)
+"""Those of them that are measured of the variants of Herdgate."""
 
 ROWS = (
     Row("start", "seconds", "start to the first reply, s", 2),
@@ -71,7 +74,8 @@ TROUBLE = (
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    parts = [_heading(results), _watched(results), _everything(results), _trouble(results), _remarks(results)]
+    tables = [_watched(results), _everything(results), _variants(results), _trouble(results)]
+    parts = [_heading(results), *tables, _remarks(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -82,6 +86,11 @@ def inserted(document: str, report: str) -> str:
     if not begin or not end:
         raise ValueError(f"there must be a line {BEGIN} and, after it, a line {END}")
     return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
+
+
+def compared(results: Results) -> list[str]:
+    """The systems that stand beside each other; variants of one of them have a table of their own."""
+    return [name for name in results.systems() if name not in VARIANTS]
 
 
 def insert(path: Path, report: str) -> None:
@@ -98,7 +107,7 @@ def _heading(results: Results) -> str:
 
 
 def _watched(results: Results) -> str:
-    systems = [name for name in results.systems() if name not in (DIRECT, NGINX)]
+    systems = [name for name in compared(results) if name not in (DIRECT, NGINX)]
     lines = [[name, *(_multiple(results, name, row) for row in WATCHED)] for name in systems]
     shown = [line for line in lines if any(cell != _NONE for cell in line[1:])]
     heads = ["CPU time, as a multiple of nginx's, for", *(row.label for row in WATCHED)]
@@ -111,7 +120,7 @@ def _multiple(results: Results, system: str, row: Row) -> str:
 
 
 def _everything(results: Results) -> str:
-    systems = results.systems()
+    systems = compared(results)
     lines = [[row.label, *(_cell(results, name, row) for name in systems)] for row in ROWS]
     shown = [line for line in lines if any(cell != _NONE for cell in line[1:])]
     return _table(["", *systems], shown) if shown else ""
@@ -121,8 +130,8 @@ def _cell(results: Results, system: str, row: Row) -> str:
     value = results.median(system, row.phase, row.figure)
     if value is None:
         return "failed" if results.failure(system, row.phase) else _NONE
-    compared = row.compared and system not in (DIRECT, NGINX)
-    ratio = results.ratio(system, NGINX, row.phase, row.figure) if compared else None
+    has_ratio = row.compared and system not in (DIRECT, NGINX)
+    ratio = results.ratio(system, NGINX, row.phase, row.figure) if has_ratio else None
     beside = f" ({_times(ratio)})" if ratio is not None else ""
     return f"{value:,.{row.digits}f}{beside}{_flag(results, system, row)}"
 
@@ -131,6 +140,28 @@ def _flag(results: Results, system: str, row: Row) -> str:
     complete = results.median(system, row.phase, "complete")
     cut = " †" if complete is not None and complete < 1 and row.phase != "unpaced" else ""
     return cut + (" !" if results.disturbed(system, row.phase) else "")
+
+
+def _variants(results: Results) -> str:
+    lines = [_variant_line(results, name, variant) for name, variant in VARIANTS.items()]
+    shown = [line for line in lines if any(cell != _NONE for cell in line[2:])]
+    heads = [f"{HERDGATE}, CPU time as a multiple of its own without", "promised", *(row.label for row in OWN)]
+    return _table(heads, shown) if shown else ""
+
+
+def _variant_line(results: Results, name: str, variant: Variant) -> list[str]:
+    promised = f"at most {_times(variant.promise, 2)}" if variant.promise else _NONE
+    return [variant.label, promised, *(_against_plain(results, name, row, variant.promise) for row in OWN)]
+
+
+def _against_plain(results: Results, name: str, row: Row, promise: float | None) -> str:
+    """The ratio, and whether it is more than was promised: as it is shown, so that nobody has to guess at digits."""
+    ratio = results.ratio(name, HERDGATE, row.phase, row.figure)
+    if ratio is None:
+        return "failed" if results.failure(name, row.phase) else _NONE
+    missed = " missed" if promise and round(ratio, 2) > promise else ""
+    doubts = _flag(results, name, row) + _flag(results, HERDGATE, row)  # a quotient has those of both
+    return _times(ratio, 2) + missed + "".join(sign for sign in (" †", " !") if sign in doubts)
 
 
 def _trouble(results: Results) -> str:
@@ -180,9 +211,13 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *lines))
 
 
-def _times(ratio: float) -> str:
-    digits = f"{ratio:.2g}" if ratio < 1 else f"{ratio:,.{1 if ratio < 100 else 0}f}"
-    return f"{digits}\N{MULTIPLICATION SIGN}"
+def _times(ratio: float, digits: int | None = None) -> str:
+    """With so many decimals, or by default as many as a comparison of different programs deserves."""
+    if digits is None:
+        text = f"{ratio:.2g}" if ratio < 1 else f"{ratio:,.{1 if ratio < 100 else 0}f}"
+    else:
+        text = f"{ratio:.{digits}f}"
+    return f"{text}\N{MULTIPLICATION SIGN}"
 
 
 def _number(value: float | None, digits: int) -> str:

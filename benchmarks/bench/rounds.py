@@ -17,8 +17,9 @@ from bench.measuring import Work, measured
 from bench.native import NotInstalledError, compiled
 from bench.phases import PHASES, Extent, Subject
 from bench.processes import Program
+from bench.recipes import phases_of, prepared
 from bench.results import NOISE, Measurement, Round
-from bench.systems import DIRECT, HERDGATE, MODELS, System, clean_environ, free_port, prepared
+from bench.systems import DIRECT, HERDGATE, MODELS, System, clean_environ, free_port
 from bench.trouble import TROUBLES, Troubled
 
 _PROGRESS = (
@@ -86,7 +87,7 @@ class Runner:
         """Say how it goes, on standard error."""
         figures = [f"{name}={measurement.figures[name]:.4g}" for name in _PROGRESS if name in measurement.figures]
         disturbed = f"disturbed by {measurement.foreign:.2f} cores" if measurement.foreign > NOISE else ""
-        at = f"{time.monotonic() - self._began:4.0f} s  {phase:9} {system:14}"
+        at = f"{time.monotonic() - self._began:4.0f} s  {phase:9} {system:17}"
         say(" ".join(word for word in [at, *figures, measurement.error, disturbed] if word))
 
     def _late(self) -> bool:
@@ -106,7 +107,7 @@ class _Round:
 
     def run(self) -> Round:
         plan = self._runner.plan
-        if any(name in PHASES for name in plan.phases):
+        if any(self._phases(name) for name in plan.systems):
             with ExitStack() as running:
                 self._compare(running)
         if HERDGATE in plan.systems and any(name in TROUBLES for name in plan.phases):
@@ -122,16 +123,23 @@ class _Round:
         backend = Program(command, clean_environ(), plan.cores[1], self._folder)
         running.callback(backend.stop)
         _await_first_reply(System(DIRECT, port, self._folder), backend)
-        subjects = {name: self._start(name, port, running) for name in plan.systems}
-        turn = self._number % len(subjects)
+        systems = [name for name in plan.systems if self._phases(name)]
+        subjects = {name: self._start(name, port, running) for name in systems}
+        turn = self._number % len(systems)
         for phase in [name for name in PHASES if name in plan.phases]:
-            for name in [*plan.systems[turn:], *plan.systems[:turn]]:
-                if not (subject := subjects[name]):
+            for name in [*systems[turn:], *systems[:turn]]:
+                if not (subject := subjects[name]) or phase not in self._phases(name):
                     continue
-                measurement = self._keep(name, phase, Work(partial(PHASES[phase], subject), subject.running, [backend]))
+                behind = [*subject.beside, backend]
+                measurement = self._keep(name, phase, Work(partial(PHASES[phase], subject), subject.running, behind))
                 if subject.running and measurement and measurement.overrun:
-                    subject.running.stop()
+                    for program in (subject.running, *subject.beside):
+                        program.stop()
                     subjects[name] = self._start(name, port, running)
+
+    def _phases(self, name: str) -> list[str]:
+        """What is to be measured of that system."""
+        return [phase for phase in phases_of(name) if phase in self._runner.plan.phases]
 
     def _start(self, name: str, port: int, running: ExitStack) -> Subject | None:
         """Start one system, and the first time measure how long that takes; None if it is missing or fails."""
@@ -139,7 +147,8 @@ class _Round:
         try:
             system = prepared(name, self._folder, port)
             if not system.command:
-                return Subject(system, None, self._load, plan.extent)
+                return Subject(system, None, [], self._load, plan.extent)
+            beside = self._start_beside(system, running)
             at = time.perf_counter()
             program = Program(system.command, system.environ, plan.cores[0], system.folder)
             running.callback(program.stop)
@@ -151,7 +160,17 @@ class _Round:
             figures = {"seconds": time.perf_counter() - at, "memory_mb": program.memory_mb()}
             self._got[name]["start"] = Measurement(figures)
             self._runner.report(name, "start", self._got[name]["start"])
-        return Subject(system, program, self._load, plan.extent)
+        return Subject(system, program, beside, self._load, plan.extent)
+
+    def _start_beside(self, system: System, running: ExitStack) -> list[Program]:
+        """On the core of the load, and with a log of their own."""
+        folder = system.folder / "beside"
+        folder.mkdir(exist_ok=True)
+        started = []
+        for command in system.beside:
+            started.append(Program(command, clean_environ(), self._runner.plan.cores[1], folder))
+            running.callback(started[-1].stop)
+        return started
 
     def _trouble(self) -> None:
         plan, folder = self._runner.plan, self._folder / "trouble"

@@ -17,8 +17,7 @@ from bench.native import CACHE, PEERS, NotInstalledError
 
 LITELLM = "1.106.2"
 HERDGATE, NGINX, DIRECT = "Herdgate", "nginx", "direct"
-NAMES = (DIRECT, NGINX, "HAProxy", "LiteLLM", "Sanic + httpx", HERDGATE)
-MODELS = ("bench-0-0", "bench-200-0", "bench-50-20", "bench-125-20", "bench-150-20")
+MODELS = ("bench-0-0", "bench-200-0", "bench-50-20", "bench-100-20", "bench-150-20")
 
 _ROOT = Path(__file__).parents[2]
 _KEY = "sk-benchmark"  # LiteLLM wants one, and it is sent to LiteLLM alone
@@ -35,6 +34,8 @@ class System:
     environ: Mapping[str, str] = field(default_factory=dict)
     path: str = "/api/chat"
     headers: tuple[str, ...] = ()
+    beside: tuple[tuple[str, ...], ...] = ()
+    """Commands of what stands between it and the backend and is not measured."""
     patience: float = 30.0
     """Seconds it has to answer a first request."""
 
@@ -137,22 +138,24 @@ def _control(place: Place) -> System:
     return System("Sanic + httpx", place.port, place.folder, command, clean_environ())
 
 
-def _herdgate(place: Place) -> System:
+def herdgate(place: Place) -> System:
+    """Herdgate as it comes, in front of one backend."""
     backends = [{"name": "only", "base_url": f"http://127.0.0.1:{place.backend}"}]
     environ = herdgate_environ(place.folder, place.port, backends)
     return System(HERDGATE, place.port, place.folder, (str(proxyctl()), "serve"), environ)
 
 
-_RECIPES: dict[str, Callable[[Place], System]] = dict(
-    zip(NAMES, (_direct, _nginx, _haproxy, _litellm, _control, _herdgate), strict=True)
-)
+Recipe = Callable[[Place], System]
+"""How a system is set up in its place, ready to start. Raises NotInstalledError."""
 
-
-def prepared(name: str, folder: Path, backend: int) -> System:
-    """One of NAMES, ready to start in front of the backend on that port. Raises NotInstalledError."""
-    own = folder / name.replace(" ", "")
-    own.mkdir(exist_ok=True)
-    return _RECIPES[name](Place(own, free_port(), backend))
+RECIPES: Mapping[str, Recipe] = {
+    DIRECT: _direct,
+    NGINX: _nginx,
+    "HAProxy": _haproxy,
+    "LiteLLM": _litellm,
+    "Sanic + httpx": _control,
+    HERDGATE: herdgate,
+}
 
 
 def program(name: str) -> str:

@@ -8,9 +8,12 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from bench.load import Load, LoadError
 from bench.native import PEERS, compiled
 from bench.phases import FULL, QUICK
 from bench.processes import Disturbance, Program
+from bench.recipes import NAMES, comparable, phases_of, prepared
 from bench.report import BEGIN, END, inserted, markdown
 from bench.results import Measurement, Results, load
 from bench.systems import MODELS, Place, System, clean_environ, free_port
@@ -169,12 +173,84 @@ def test_a_failure_of_a_program_that_has_ended_says_so(tmp_path: Path) -> None:
 
 
 def test_the_files_of_the_peers_have_no_gaps(tmp_path: Path) -> None:
-    extra = {"nginx.conf": {"user": ""}, "haproxy.cfg": {}, "litellm.yaml": {"models": "[]", "key": "k"}}
+    extra = {
+        "nginx.conf": {"user": ""},
+        "haproxy.cfg": {},
+        "litellm.yaml": {"models": "[]", "key": "k"},
+        "tls.cfg": {"certificate": "c"},
+    }
     assert set(extra) == {path.name for path in PEERS.iterdir() if path.suffix in (".conf", ".cfg", ".yaml")}
     for name, values in extra.items():
         text = Path(Place(tmp_path, 1111, 2222).write(name, **values)).read_text()
         assert "$" not in text
         assert ("1111" in text and "2222" in text) or name == "litellm.yaml"
+
+
+Start = Callable[[str], tuple[System, Program]]
+
+
+@pytest.fixture
+def started(backend: System, tmp_path: Path) -> Iterator[Start]:
+    """Start one of NAMES in front of the backend, and what stands between the two."""
+    programs: list[Program] = []
+
+    def start(name: str) -> tuple[System, Program]:
+        system = prepared(name, tmp_path, backend.port)
+        commands = (*system.beside, system.command)
+        programs.extend(Program(command, system.environ, CORE, system.folder) for command in commands)
+        return system, programs[-1]
+
+    yield start
+    for program in programs:
+        program.stop()
+
+
+def answered(system: System, *headers: str) -> int:
+    """The status of a reply with these headers, as soon as the gateway knows its models."""
+    url, end, status = f"http://127.0.0.1:{system.port}{system.path}", time.monotonic() + 20, 0
+    with httpx.Client(trust_env=False, headers=dict(header.split(": ") for header in headers)) as client:
+        while status not in (200, 401) and time.monotonic() < end:
+            with suppress(httpx.TransportError):
+                status = client.post(url, json={"model": "bench-0-0", "messages": []}).status_code
+            time.sleep(0.02)
+    return status
+
+
+@needs_gcc
+def test_the_variant_with_a_key_serves_nobody_without_it(started: Start) -> None:
+    system, _ = started("Herdgate + key")
+    assert answered(system, *system.headers) == 200
+    assert answered(system) == 401
+    assert answered(system, system.headers[0] + "x") == 401
+
+
+@needs_gcc
+@pytest.mark.skipif(not all(map(shutil.which, ("haproxy", "openssl"))), reason="they make and end the TLS")
+def test_the_variant_with_tls_checks_the_certificate_of_its_backend(started: Start) -> None:
+    system, _ = started("Herdgate + TLS")
+    (only,) = json.loads(system.environ["OLLAMA_BACKENDS"])
+    assert answered(system) == 200
+    assert only.keys() == {"name", "base_url", "ca_file"}
+    trusting = ssl.create_default_context(cafile=only["ca_file"])
+    trusting.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer Pythons do
+    with httpx.Client(trust_env=False, verify=trusting) as client:
+        assert client.get(f"{only['base_url']}/api/version").status_code == 200
+    with httpx.Client(trust_env=False) as client, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        client.get(f"{only['base_url']}/api/version")
+
+
+@needs_gcc
+def test_the_variant_with_two_workers_counts_them_all(started: Start) -> None:
+    system, program = started("Herdgate + worker")
+    assert answered(system) == 200
+    assert len({thread.split("/")[0] for thread in program.cpu().threads}) == 3  # the supervisor and two workers
+
+
+def test_a_variant_is_never_measured_without_what_it_is_compared_with() -> None:
+    assert comparable(["Herdgate + TLS"]) == ["Herdgate", "Herdgate + TLS"]
+    assert comparable(["nginx", "direct"]) == ["direct", "nginx"]
+    assert comparable(NAMES) == list(NAMES)
+    assert set(phases_of("Herdgate + TLS")) == {"c32", "p200"} < set(phases_of("Herdgate"))
 
 
 @pytest.mark.parametrize("extent", [FULL, QUICK])
@@ -251,6 +327,42 @@ def test_the_report_shows_what_a_backend_in_trouble_adds() -> None:
     report = markdown(RESULTS)
     assert row(report, "none: all are well") == ["1,000", "0", "0.50", "2.00", "–", "–"]
     assert row(report, "the first one's process is gone") == ["1,000", "3", "0.75", "4.00", "0.25", "2.00"]
+
+
+def with_variants(*rounds: Mapping[str, Mapping[str, Measurement]]) -> Results:
+    """The results with more in each round."""
+    pairs = zip(RESULTS.rounds, rounds, strict=True)
+    return replace(RESULTS, rounds=tuple({**known, **more} for known, more in pairs))
+
+
+def test_variants_of_herdgate_are_compared_with_it_in_the_same_round() -> None:
+    report = markdown(
+        with_variants(
+            {
+                "Herdgate + key": {"c32": measured(cpu_us=104.0), "p200": measured(cpu_us=20.0, complete=1.0)},
+                "Herdgate + TLS": {"c32": measured(cpu_us=112.0), "p200": measured(cpu_us=30.0, complete=0.9)},
+                "Herdgate + worker": {"c32": measured(cpu_us=150.0), "p200": Measurement({}, error="no chunk arrived")},
+            },
+            {"Herdgate + key": {"c32": measured(cpu_us=259.2)}, "Herdgate + TLS": {"c32": measured(cpu_us=264.7)}},
+        )
+    )
+    assert row(report, "a key checked on every request") == ["at most 1.10×", "1.06×", "1.00× !"]
+    assert row(report, "TLS towards the backend") == ["at most 1.10×", "1.11× missed", "1.50× missed † !"]
+    assert row(report, "two worker processes on one core") == ["–", "1.50×", "failed"]
+    assert "Herdgate + worker, `p200`, failed: no chunk arrived" in report
+
+
+@pytest.mark.parametrize(("cpu_us", "cell"), [(110.4, "1.10×"), (110.6, "1.11× missed")])
+def test_a_promise_is_kept_or_missed_by_the_ratio_that_is_shown(cpu_us: float, cell: str) -> None:
+    report = markdown(with_variants({"Herdgate + key": {"c32": measured(cpu_us=cpu_us)}}, {}))
+    assert row(report, "a key checked on every request") == ["at most 1.10×", cell, "–"]
+
+
+def test_variants_are_in_their_own_table_alone() -> None:
+    results = with_variants({"Herdgate + key": {"c32": measured(cpu_us=104.0, rps=1.0)}}, {})
+    assert "Herdgate + key" not in markdown(results)
+    assert drawn(results) == drawn(RESULTS)
+    assert "promised" not in markdown(RESULTS)
 
 
 def test_one_command_renders_results_that_were_kept(tmp_path: Path) -> None:
