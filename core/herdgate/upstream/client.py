@@ -122,7 +122,7 @@ class Upstream:
         try:
             if isinstance(self.transport, UpstreamTransport):
                 head, stream = await self.transport.send(self._origin, self._outgoing(request), self._timeouts)
-                return UpstreamReply(Head(head.status, _decoded(head.headers)), stream)
+                return UpstreamReply(Head(head.status, head.headers), stream)
             response = await self.transport.handle_async_request(self._httpx_request(request))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UpstreamFailed(failure_of(error, Phase.SENT)) from error
@@ -201,14 +201,6 @@ def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [
         (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers
     ]
-
-
-def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Header fields by lower-case name; of several with one name the first counts."""
-    decoded: dict[str, str] = {}
-    for name, value in headers:
-        decoded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    return decoded
 
 
 def _own_headers(settings: BackendSettings) -> list[tuple[str, str]]:

@@ -1,90 +1,111 @@
-"""The head of a response, and what it says about the body behind it. Does no I/O."""
+"""The head of a response, and what it says about the body behind it. Does no I/O.
+
+Refused is what RFC 9112 tolerates for the sake of old senders (folded lines, bare line feeds, white space before a
+colon): the next reader of the same bytes may see another message in them.
+"""
 
 import re
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import dataclass, field
 
 import httpx
 
-Headers = list[tuple[bytes, bytes]]
+from herdgate.upstream.grammar import NAME, TEXT
 
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
+Fields = list[tuple[str, str]]
 
-_LONGEST_LENGTH = 20
-"""Digits of a Content-Length; 2**64 has twenty."""
+_STATUS_LINE = re.compile(rf"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ({TEXT}))?\r\n")
+_FIELD = re.compile(rf"^({NAME}):({TEXT})\r\n", re.MULTILINE)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_ALONE = ("content-length", "transfer-encoding")
+"""What frames the body must not be said twice, not even in the same words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
-    """Status line and header fields as the backend wrote them, white space around the values removed."""
+    """One well-formed head, its bytes as Latin-1.
 
-    version: bytes
+    headers: by lower-case name, without the white space around the values; of several with one name the first.
+    length: bytes of the body behind it, whatever the fields say of another request's; None if they do not tell.
+    chunked: whether the body ends with its last chunk. If neither is said, it ends with the connection.
+    keep_alive: whether the backend means to keep the connection.
+    """
+
+    version: str
     status: int
-    reason: bytes
-    headers: Headers
+    reason: str
+    headers: dict[str, str]
+    _found: Fields = field(repr=False)
+    length: int | None = None
+    chunked: bool = False
+    keep_alive: bool = True
+
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """All fields as the backend wrote them, in their order, white space around the values removed."""
+        return [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in self._found]
 
 
-class BodyEnd(Enum):
-    """What ends the body of a response."""
+def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHead:
+    """Read a head, the line end of its last line included, the empty line behind it not.
 
-    NONE = auto()
-    """There is no body."""
-    LENGTH = auto()
-    LAST_CHUNK = auto()
-    CLOSE = auto()
+    expects_body: False for the answer to HEAD.
 
-
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How a body ends, its length if that is how, and whether the backend means to keep the connection after it."""
-
-    end: BodyEnd
-    length: int
-    keep_alive: bool
-
-
-def read_status_line(block: bytes) -> tuple[bytes, int, bytes]:
-    """Return version, status and reason. Raises ``httpx.RemoteProtocolError``, for 101 too."""
-    line = _STATUS_LINE.match(block)
+    Raises ``httpx.RemoteProtocolError``, for 101 too.
+    """
+    line = _STATUS_LINE.match(text)
     if line is None:
         raise httpx.RemoteProtocolError("the response does not begin with a valid HTTP/1 status line")
-    version, code, reason = line.groups(b"")
-    if code == b"101":
+    version, code, reason = line.groups("")
+    if code == "101":
         raise httpx.RemoteProtocolError("the server switched protocols (101), which nobody asked for")
-    return version, int(code), reason
+    found = _FIELD.findall(text, line.end())
+    if len(found) != text.count("\n", line.end()):
+        raise httpx.RemoteProtocolError("malformed response: a line of its head is no header field")
+    if len(found) > most_fields:
+        raise httpx.RemoteProtocolError(f"response head with more than {most_fields} fields")
+    headers = {name.lower(): value.strip(" \t") for name, value in found}
+    if len(headers) != len(found):
+        headers = _first_of_each(found)
+    head = ResponseHead(version, int(code), reason, headers, found)
+    if "connection" in headers or version == "1.0":
+        head.keep_alive = _keeps_connection(head, found)
+    _find_end(head, expects_body=expects_body)
+    return head
 
 
-def framing(head: ResponseHead, *, expects_body: bool) -> Framing:
-    """Find out how the body ends (RFC 9112, section 6.3).
-
-    Expects that llhttp has refused what else could be wrong: a length beside a transfer coding, two lengths, one
-    that is no plain number. Raises ``httpx.RemoteProtocolError``.
-    """
-    connection: list[bytes] = []
-    codings: list[bytes] = []
-    length: int | None = None
-    for name, value in head.headers:
-        match name.lower():
-            case b"content-length":
-                length = _read_length(value)
-            case b"transfer-encoding":
-                codings.append(value.lower())
-            case b"connection":
-                connection += (option.strip() for option in value.lower().split(b","))
-    if codings and (codings != [b"chunked"] or head.version == b"1.0"):
-        raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
-    keep_alive = b"close" not in connection and (head.version == b"1.1" or b"keep-alive" in connection)
-    if not expects_body or head.status in (204, 304) or length == 0:
-        return Framing(BodyEnd.NONE, 0, keep_alive)
-    if codings:
-        return Framing(BodyEnd.LAST_CHUNK, 0, keep_alive)
-    if length is None:
-        return Framing(BodyEnd.CLOSE, 0, keep_alive=False)
-    return Framing(BodyEnd.LENGTH, length, keep_alive)
+def _first_of_each(found: Fields) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in found:
+        lower = name.lower()
+        if lower in headers and lower in _ALONE:
+            raise httpx.RemoteProtocolError(f"malformed response: more than one {lower.title()}")
+        headers.setdefault(lower, value.strip(" \t"))
+    return headers
 
 
-def _read_length(digits: bytes) -> int:
-    """Convert what llhttp found to be digits only; it lets any number of zeros in front of them pass."""
-    if len(digits) > _LONGEST_LENGTH:
-        raise httpx.RemoteProtocolError("a Content-Length of absurd length")
-    return int(digits)
+def _keeps_connection(head: ResponseHead, found: Fields) -> bool:
+    said = ",".join(value for name, value in found if name.lower() == "connection")
+    options = {option.strip(" \t") for option in said.lower().split(",")}
+    return "close" not in options and (head.version == "1.1" or "keep-alive" in options)
+
+
+def _find_end(head: ResponseHead, *, expects_body: bool) -> None:
+    """Find out how the body ends (RFC 9112, section 6.3)."""
+    length, coding = head.headers.get("content-length"), head.headers.get("transfer-encoding")
+    if length is not None:
+        if coding is not None:
+            raise httpx.RemoteProtocolError("malformed response: Content-Length beside Transfer-Encoding")
+        if not _LENGTH.fullmatch(length):
+            raise httpx.RemoteProtocolError("malformed response: a Content-Length that is no plain number")
+        head.length = int(length)
+    elif coding is not None:
+        if coding.lower() != "chunked" or head.version == "1.0":
+            raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
+        head.chunked = True
+    if not expects_body or head.status in _BODILESS:
+        head.length, head.chunked = 0, False
+    elif length is None and coding is None:
+        head.keep_alive = False
+
+
+_BODILESS = frozenset({204, 304})

@@ -9,7 +9,7 @@ import httpx
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
 _FIELD = _TOKEN.pattern + b": " + _VALUE.pattern + b"\r\n"
-_HEAD = re.compile(_TOKEN.pattern + rb" [!-~]++ HTTP/1\.1\r\n(?:" + _FIELD + rb")++\r\n")
+_HEAD = re.compile(_TOKEN.pattern + rb" [!-~]++ HTTP/1\.1\r\n(?:" + _FIELD + rb")+\r\n")
 
 Fields = list[tuple[bytes, bytes]]
 

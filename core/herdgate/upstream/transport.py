@@ -64,9 +64,12 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         head, stream = await self.send(Origin.of(request), encode(request), request.extensions.get("timeout", {}))
         return httpx.Response(
             head.status,
-            headers=head.headers,
+            headers=head.raw,
             stream=stream,
-            extensions={"http_version": b"HTTP/" + head.version, "reason_phrase": head.reason},
+            extensions={
+                "http_version": b"HTTP/" + head.version.encode(),
+                "reason_phrase": head.reason.encode("latin-1"),
+            },
         )
 
     async def send(

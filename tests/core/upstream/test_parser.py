@@ -130,13 +130,22 @@ MALFORMED = {
     "bare CR behind the chunk size": CHUNKED + b"3\rabc\r\n0\r\n\r\n",
     "bare line feed behind the chunk": CHUNKED + b"3\r\nabc\n0\r\n\r\n",
     "chunk without line end": CHUNKED + b"3\r\nabc0\r\n\r\n",
+    "other bytes for the line end behind the chunk": CHUNKED + b"3\r\nabcXY0\r\n\r\n",
+    "another byte for LF behind the chunk": CHUNKED + b"3\r\nabc\rX0\r\n\r\n",
+    "LF CR behind the chunk": CHUNKED + b"3\r\nabc\n\r0\r\n\r\n",
     "chunk longer than its size": CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n",
     "line feed in a chunk extension": CHUNKED + b"3;a\nb\r\nabc\r\n0\r\n\r\n",
     "line feed in a quoted extension": CHUNKED + b'3;a="b\nc"\r\nabc\r\n0\r\n\r\n',
+    "chunk extension without a name": CHUNKED + b"3;\r\nabc\r\n0\r\n\r\n",
+    "blank in a chunk extension": CHUNKED + b"3; a=b\r\nabc\r\n0\r\n\r\n",
+    "blank before a chunk extension": CHUNKED + b"3 ;a=b\r\nabc\r\n0\r\n\r\n",
+    "open quotes in a chunk extension": CHUNKED + b'3;a="b\r\nabc\r\n0\r\n\r\n',
+    "quotes in a chunk extension": CHUNKED + b'3;a="b"c\r\nabc\r\n0\r\n\r\n',
     "NUL in a chunk extension": CHUNKED + b"3;a=\0\r\nabc\r\n0\r\n\r\n",
     "malformed trailer": CHUNKED + b"0\r\nA : 1\r\n\r\n",
     "folded trailer": CHUNKED + b"0\r\nA: 1\r\n 2\r\n\r\n",
     "length as a trailer": CHUNKED + b"0\r\nContent-Length: 3\r\n\r\n",
+    "transfer coding as a trailer": CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
 
 
@@ -236,15 +245,16 @@ def test_an_early_end_is_an_error(raw: bytes, message: str) -> None:
 def test_the_head_keeps_what_the_backend_wrote() -> None:
     reading, _ = read(b"HTTP/1.1 299 Fast G\xfcnstig\r\nX-A: 1 \r\nx-a:\t2\r\nX-Empty:\r\nX-L: \xff\r\n\r\n")
     assert reading.head is not None
-    assert (reading.head.version, reading.head.status, reading.head.reason) == (b"1.1", 299, b"Fast G\xfcnstig")
-    assert reading.head.headers == [(b"X-A", b"1"), (b"x-a", b"2"), (b"X-Empty", b""), (b"X-L", b"\xff")]
+    assert (reading.head.version, reading.head.status, reading.head.reason) == ("1.1", 299, "Fast G\xfcnstig")
+    assert reading.head.raw == [(b"X-A", b"1"), (b"x-a", b"2"), (b"X-Empty", b""), (b"X-L", b"\xff")]
+    assert reading.head.headers == {"x-a": "1", "x-empty": "", "x-l": "\xff"}
 
 
 def test_fields_of_interim_responses_and_trailers_are_not_mixed_into_the_head() -> None:
     raw = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + CHUNKED + b"0\r\nX-Trailer: b\r\n\r\n"
     reading, _ = read(raw)
     assert reading.head is not None
-    assert reading.head.headers == [(b"Transfer-Encoding", b"chunked")]
+    assert reading.head.raw == [(b"Transfer-Encoding", b"chunked")]
 
 
 @pytest.mark.parametrize("step", [1000, 1 << 30])
@@ -308,6 +318,20 @@ def test_the_smallest_chunks_are_no_attack() -> None:
     reading, body = read(CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", step=5000)
     assert reading.complete
     assert body == b"x" * 100_000
+
+
+@pytest.mark.parametrize("before", [b"1", b"f\r", b"f\r\n", b"f\r\nab", b"0\r\n", b"0\r\nA: b\r\n"])
+def test_what_looks_like_a_chunk_is_none_where_none_can_begin(before: bytes) -> None:
+    """A read of the socket that is one whole chunk goes a shorter way; this one is none."""
+    read_apart, read_whole = parser(), parser()
+    pieces = [CHUNKED, before, b"5\r\nhello\r\n"]
+    outcomes = []
+    for reading, fed in ((read_apart, pieces), (read_whole, [b"".join(pieces)])):
+        try:
+            outcomes.append(b"".join([reading.feed(piece) for piece in fed]))
+        except httpx.RemoteProtocolError:
+            outcomes.append(b"refused")
+    assert outcomes[0] == outcomes[1] != b"hello"
 
 
 def chunked(chunks: list[bytes]) -> bytes:
