@@ -6,7 +6,7 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from functools import lru_cache
 
 import httpx
@@ -63,10 +63,11 @@ class UpstreamReply:
         """What has come since the last time, nothing if `more` would have to wait for it."""
         return b"" if self.pushing is None else self.pushing.arrived()
 
-    async def more(self) -> bytes:
+    def more(self) -> Coroutine[None, None, bytes]:
         """What has come since the last time; empty once that was all."""
-        if self.pushing is not None:
-            return await self.pushing.more()
+        return self._pull() if self.pushing is None else self.pushing.more()
+
+    async def _pull(self) -> bytes:
         if self._pulled is None:
             self._pulled = aiter(self._stream)
         async for data in self._pulled:
@@ -86,9 +87,9 @@ class UpstreamReply:
         """Whether all of the body has come, read or not; False where the transport cannot tell."""
         return self.pushing is not None and self.pushing.complete
 
-    async def aclose(self) -> None:
+    def aclose(self) -> Coroutine[None, None, None]:
         """Have done with the reply; a backend that is still sending sees the connection end."""
-        await self._stream.aclose()
+        return self._stream.aclose()
 
 
 class Upstream:

@@ -46,6 +46,24 @@ class Connection(asyncio.Protocol):
     on_closed: called once, as soon as it cannot be used any more.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_on_closed",
+        "_on_idle",
+        "_reading_paused",
+        "_sent",
+        "_state",
+        "_stream",
+        "_time",
+        "_transport",
+        "_writable",
+        "answered",
+        "loop",
+        "lost",
+        "origin",
+        "silence",
+    )
+
     def __init__(
         self,
         origin: Origin,
@@ -87,17 +105,19 @@ class Connection(asyncio.Protocol):
         """Start an exchange; whatever arrives from now on is its response."""
         self._state = State.BUSY
         self.answered = self._sent = False
-        self._stream = BodyStream(self, parser, idle_timeout)
-        return self._stream
+        self._stream = stream = BodyStream(self, parser, idle_timeout)
+        return stream
 
     def write(self, data: bytes | memoryview) -> None:
         """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
         if self._state is State.BUSY and not self._transport.is_closing():
             self._transport.write(data)
 
-    def all_sent(self) -> None:
-        """Note that the request has been written to its end."""
+    def finish(self, data: bytes) -> None:
+        """Send the end of the request, or all of it; nothing of it is left then."""
         self._sent = True
+        if data:
+            self.write(data)
 
     async def drain(self, seconds: float | None) -> None:
         """Wait until the backend has taken most of what was written.
@@ -123,12 +143,13 @@ class Connection(asyncio.Protocol):
         beginning of the next request, so such a connection is closed.
         """
         self._stream = None
-        self.silence.stop()
+        self.silence.seconds = None
         transport = self._transport
         all_taken = self._sent and not transport.get_write_buffer_size() and not transport.is_closing()
         if self._state is State.BUSY and reusable and all_taken:
             self._state = State.IDLE
-            self.resume_reading()
+            if self._reading_paused:
+                self.resume_reading()
             self._on_idle(self)
         else:
             self.abort()
@@ -189,12 +210,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on bytes of the response; bytes that nobody asked for make the connection unusable."""
-        if self._stream is None:
+        stream = self._stream
+        if stream is None:
             self.abort()
-        else:
-            self.answered = True
-            self.silence.since = self._time()
-            self._stream.receive(data)
+            return
+        self.answered = True
+        self.silence.since = self._time()
+        stream.receive(data)
 
     def eof_received(self) -> None:
         """Close our side too: a backend that will not send any more is of no use."""

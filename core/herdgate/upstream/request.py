@@ -13,11 +13,13 @@ _HEAD = re.compile(_TOKEN.pattern + rb" [!-~]++ HTTP/1\.1\r\n(?:" + _FIELD + rb"
 
 Fields = list[tuple[bytes, bytes]]
 
+ONE_WRITE = 65_536
+"""Head and body up to this size together leave in one write."""
 PIECE = 262_144
 """Bytes handed to the socket at a time; the write deadline counts for each piece anew."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutgoingRequest:
     """A request ready to be sent.
 
@@ -31,6 +33,13 @@ class OutgoingRequest:
     body: bytes | httpx.AsyncByteStream
     length: int | None
     expects_body: bool
+
+    def in_one_write(self) -> bytes | None:
+        """All of it, if it is small and its body at hand and not to be cut into chunks."""
+        body = self.body
+        if isinstance(body, bytes) and self.length is not None and len(self.head) + len(body) <= ONE_WRITE:
+            return self.head + body
+        return None
 
     @property
     def last_bytes(self) -> bytes:

@@ -37,6 +37,20 @@ class BodyStream(httpx.AsyncByteStream):
     connection serves others although the body may not have been read yet.
     """
 
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_connection",
+        "_error",
+        "_idle_timeout",
+        "_on_answer",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_sink",
+        "_waiter",
+    )
+
     def __init__(self, connection: "Connection", parser: ResponseParser, idle_timeout: float | None) -> None:
         self._connection: Connection | None = connection
         self._parser = parser
@@ -64,9 +78,8 @@ class BodyStream(httpx.AsyncByteStream):
     async def more(self) -> bytes:
         """All that has arrived since the last time; empty once the body has ended."""
         while not self._buffer:
-            if not self._may_continue():
+            if not await self._news():
                 return b""
-            await self._change()
         return self._take()
 
     @property
@@ -85,8 +98,8 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             if self._buffer:
                 self._hand_over(sink, self._take())
-            while self._may_continue():
-                await self._change()
+            while await self._news():
+                pass
         finally:
             self._sink = None  # it may well refer to this stream, in order to pause it
 
@@ -95,7 +108,7 @@ class BodyStream(httpx.AsyncByteStream):
         if self._connection is not None:
             self._paused = True
             self._connection.pause_reading()
-            self._connection.silence.stop()
+            self._connection.silence.seconds = None
 
     def resume(self) -> None:
         """Read again after ``pause``."""
@@ -120,13 +133,13 @@ class BodyStream(httpx.AsyncByteStream):
 
     async def head(self) -> ResponseHead:
         """Wait for the final response head."""
-        while True:
-            arriving = self._may_continue()
-            if self._parser.head is not None:
-                return self._parser.head
-            if not arriving:
+        parser = self._parser
+        while parser.head is None:
+            if not await self._news():
                 raise RuntimeError("a response without a head cannot be complete")
-            await self._change()
+        if self._error is not None:
+            raise self._error
+        return parser.head
 
     def when_answered(self, callback: Callable[[], None] | None) -> None:
         """Be called once when the head is there or never will be, while nobody waits in ``head``."""
@@ -137,18 +150,23 @@ class BodyStream(httpx.AsyncByteStream):
 
     def receive(self, data: bytes) -> None:
         """Take what came from the socket."""
+        parser = self._parser
         try:
-            body = self._parser.feed(data)
+            body = parser.step(parser, data)
         except httpx.RemoteProtocolError as error:
             self.fail(error)
             return
         sink = self._sink
-        if body:
-            if sink is not None:
-                self._hand_over(sink, body)
-            else:
-                self._keep(body)
-        if self._parser.complete:
+        if not body:
+            pass
+        elif sink is None:
+            self._keep(body)
+        else:
+            try:
+                sink(body)
+            except Exception as error:
+                self._refuse(error)
+        if parser.complete:
             self._finish()
         elif sink is None:
             self._wake()
@@ -175,7 +193,8 @@ class BodyStream(httpx.AsyncByteStream):
     def _finish(self) -> None:
         connection = self._enter(Phase.COMPLETE)
         if connection is not None:
-            connection.release(reusable=self._parser.keep_alive and not self._parser.surplus)
+            parser = self._parser
+            connection.release(reusable=parser.keep_alive and not parser.surplus)
             self._wake()
 
     def _close(self) -> None:
@@ -204,8 +223,12 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             sink(body)
         except Exception as error:
-            self.fail(error)
-            self._error = error  # also when the response is complete, and nothing left to fail
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        """The sink takes no more."""
+        self.fail(error)
+        self._error = error  # also when the response is complete, and nothing left to fail
 
     def _take(self) -> bytes:
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
@@ -215,38 +238,47 @@ class BodyStream(httpx.AsyncByteStream):
             self._connection.resume_reading()
         return data
 
-    def _may_continue(self) -> bool:
-        if self._error is not None:
-            raise self._error
-        if self._phase is Phase.CLOSED:
-            raise httpx.StreamClosed
-        return self._phase is Phase.ARRIVING
+    async def _news(self) -> bool:
+        """Wait until something has happened, but not longer than the idle timeout; False if nothing will any more.
 
-    async def _change(self) -> None:
-        """Wait until something has happened, but not longer than the idle timeout."""
+        Raises what ended the response early.
+        """
         connection = self._connection
-        if self._waiter is not None or connection is None:
+        if connection is None:
+            return self._has_ended_well()
+        if self._waiter is not None:
             raise RuntimeError("a response body has one reader at a time")
-        self._waiter = connection.loop.create_future()
-        self._restart_clock()
+        self._waiter = waiter = connection.loop.create_future()
+        if self._idle_timeout is not None and not self._paused:
+            connection.silence.start(self._idle_timeout)
         try:
-            await self._waiter
+            await waiter
         except asyncio.CancelledError:
             self._close()
             raise
         finally:
             self._waiter = None
             if self._connection is not None:
-                self._connection.silence.stop()
+                connection.silence.seconds = None
+        return True
+
+    def _has_ended_well(self) -> bool:
+        if self._error is not None:
+            raise self._error
+        if self._phase is Phase.CLOSED:
+            raise httpx.StreamClosed
+        return False
 
     def _restart_clock(self) -> None:
         if self._connection is not None and self._waiter is not None and not self._paused:
             self._connection.silence.start(self._idle_timeout)
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-        self._tell_answer()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if self._on_answer is not None:
+            self._tell_answer()
 
     def _tell_answer(self) -> None:
         if self._on_answer is not None and (self._parser.head is not None or self._phase is not Phase.ARRIVING):

@@ -15,7 +15,7 @@ from herdgate.upstream.pool import ConnectionPool
 from herdgate.upstream.request import OutgoingRequest, encode
 from herdgate.upstream.stream import BodyStream
 from herdgate.upstream.tls import tls_context
-from herdgate.upstream.upload import send
+from herdgate.upstream.upload import upload
 
 Timeouts = Mapping[str, float | None]
 """Seconds for `connect`, `read` and `write`; None or absent: no limit."""
@@ -126,7 +126,11 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         parser = ResponseParser(expects_body=request.expects_body, limits=self._limits)
         stream = connection.begin(parser, timeout.get("read"))
         try:
-            await send(connection, stream, request, timeout.get("write"))
+            whole = request.in_one_write()
+            if whole is not None:
+                connection.finish(whole)
+            else:
+                await upload(connection, stream, request, timeout.get("write"))
             return await stream.head(), stream
         except BaseException:
             await stream.aclose()

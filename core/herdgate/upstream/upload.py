@@ -9,28 +9,19 @@ from herdgate.upstream.connection import Connection
 from herdgate.upstream.request import OutgoingRequest
 from herdgate.upstream.stream import BodyStream
 
-ONE_WRITE = 65_536
-"""Head and body up to this size together leave in one write."""
 
-
-async def send(connection: Connection, stream: BodyStream, request: OutgoingRequest, seconds: float | None) -> None:
+async def upload(connection: Connection, stream: BodyStream, request: OutgoingRequest, seconds: float | None) -> None:
     """Send the request; ``seconds`` bounds how long the backend may refuse to take more of it.
 
     Returns early when the backend answers, or breaks the connection, before it has the whole body: what it said
     is for ``stream`` to tell. Raises ``httpx.WriteTimeout``, ``httpx.LocalProtocolError`` if the body is not as
     long as it was declared, and whatever the body's iterator raises.
     """
-    body = request.body
-    if isinstance(body, bytes) and len(request.head) + len(body) <= ONE_WRITE:
-        connection.write(b"".join((request.head, *request.frame(body), request.last_bytes)))
-        connection.all_sent()
-        return
     connection.write(request.head)
     try:
         async with asyncio.timeout(None) as until_answer:
             stream.when_answered(lambda: until_answer.reschedule(0))
             await _send_body(connection, request, seconds)
-            connection.all_sent()
     except TimeoutError:
         if not until_answer.expired():
             raise
@@ -54,5 +45,4 @@ async def _send_body(connection: Connection, request: OutgoingRequest, seconds: 
             await parts.aclose()
     if request.length is not None and sent < request.length:
         raise httpx.LocalProtocolError(f"the body has {sent} bytes, its Content-Length says {request.length}")
-    if request.last_bytes:
-        connection.write(request.last_bytes)
+    connection.finish(request.last_bytes)
