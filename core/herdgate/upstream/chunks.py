@@ -2,8 +2,8 @@
 
 Not the reader of request bodies (`front/chunks.py`). A caller has no reason to send long extensions or many trailers, a
 server behind other proxies may have one: here only the sum of them is limited, while extensions must be well-formed and
-trailers must not frame the body. And a stream comes in thousands of reads, nearly all of them whole chunks: those have a
-way of their own.
+trailers must not frame the body. And a stream comes in thousands of reads, nearly all of them whole chunks; those have
+a way of their own.
 """
 
 import re
