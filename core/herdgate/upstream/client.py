@@ -107,7 +107,7 @@ class Upstream:
         self._own_lines = encode_fields(_encoded(self._own_headers))
         # The same few header sets come again and again; what was checked once need not be checked for every request.
         self._lines_of = lru_cache(maxsize=512)(self._lines)
-        self._line_of = lru_cache(maxsize=64)(self._line)
+        self._beginning_of = lru_cache(maxsize=64)(self._beginning)
         self._timeouts = {
             "connect": settings.connect_timeout,
             "read": None,
@@ -131,16 +131,18 @@ class Upstream:
         return UpstreamReply(Head(response.status_code, response.headers), response.stream)
 
     def _outgoing(self, request: UpstreamRequest) -> OutgoingRequest:
-        length = b"content-length: %d\r\n\r\n" % len(request.body)
-        line = self._line_of(request.method, request.path)
-        head = b"".join((line, self._own_lines, self._lines_of(request.headers), length))
-        return OutgoingRequest(head, request.body, len(request.body), expects_body=request.method != "HEAD")
+        body, method = request.body, request.method
+        size = len(body)
+        length = b"content-length: %d\r\n\r\n" % size
+        head = self._beginning_of(method, request.path) + self._lines_of(request.headers) + length
+        return OutgoingRequest(head, body, size, method != "HEAD")
 
-    def _line(self, method: str, path: str) -> bytes:
-        """The request line. Plugins may have changed what stands in it."""
+    def _beginning(self, method: str, path: str) -> bytes:
+        """The request line and the own headers. Plugins may have changed what stands in the line."""
         if not _METHOD.fullmatch(method) or not _PATH.fullmatch(path):
             raise httpx.LocalProtocolError("the method or the path has characters that HTTP does not allow")
-        return b"%b %b%b HTTP/1.1\r\n" % (method.encode(), self._base.raw_path.rstrip(b"/"), path.encode())
+        line = b"%b %b%b HTTP/1.1\r\n" % (method.encode(), self._base.raw_path.rstrip(b"/"), path.encode())
+        return line + self._own_lines
 
     def _lines(self, headers: tuple[tuple[str, str], ...]) -> bytes:
         return encode_fields(_encoded(self._passed(headers)))

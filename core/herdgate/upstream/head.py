@@ -5,9 +5,9 @@ colon): the next reader of the same bytes may see another message in them.
 """
 
 import re
-from dataclasses import dataclass, field
 
 import httpx
+import msgspec
 
 from herdgate.upstream.grammar import NAME, TEXT
 
@@ -16,15 +16,16 @@ Fields = list[tuple[str, str]]
 _STATUS_LINE = re.compile(rf"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ({TEXT}))?\r\n")
 _FIELD = re.compile(rf"^({NAME}):({TEXT})\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_BODILESS = ("204", "304")
 _ALONE = ("content-length", "transfer-encoding")
 """What frames the body must not be said twice, not even in the same words."""
 
 
-@dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True):
     """One well-formed head, its bytes as Latin-1.
 
     headers: by lower-case name, without the white space around the values; of several with one name the first.
+    found: all of them, as the backend wrote them.
     length: bytes of the body behind it, whatever the fields say of another request's; None if they do not tell.
     chunked: whether the body ends with its last chunk. If neither is said, it ends with the connection.
     keep_alive: whether the backend means to keep the connection.
@@ -34,19 +35,19 @@ class ResponseHead:
     status: int
     reason: str
     headers: dict[str, str]
-    _found: Fields = field(repr=False)
-    length: int | None = None
-    chunked: bool = False
-    keep_alive: bool = True
+    found: Fields
+    length: int | None
+    chunked: bool
+    keep_alive: bool
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """All fields as the backend wrote them, in their order, white space around the values removed."""
-        return [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in self._found]
+        return [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in self.found]
 
 
 def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHead:
-    """Read a head, the line end of its last line included, the empty line behind it not.
+    """Read a head, the line end of its last line included, the empty line behind it not (RFC 9112, sections 4 to 6).
 
     expects_body: False for the answer to HEAD.
 
@@ -66,11 +67,15 @@ def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHea
     headers = {name.lower(): value.strip(" \t") for name, value in found}
     if len(headers) != len(found):
         headers = _first_of_each(found)
-    head = ResponseHead(version, int(code), reason, headers, found)
-    if "connection" in headers or version == "1.0":
-        head.keep_alive = _keeps_connection(head, found)
-    _find_end(head, expects_body=expects_body)
-    return head
+    declared, coding = headers.get("content-length"), headers.get("transfer-encoding")
+    length = None if declared is None else _length(declared)
+    if coding is not None:
+        _check_coding(coding, version, length)
+    if not expects_body or code in _BODILESS:
+        length, coding = 0, None
+    keep_alive = _keeps_connection(version, found) if "connection" in headers else version == "1.1"
+    ends = length is not None or coding is not None  # else with the connection
+    return ResponseHead(version, int(code), reason, headers, found, length, coding is not None, ends and keep_alive)
 
 
 def _first_of_each(found: Fields) -> dict[str, str]:
@@ -83,29 +88,20 @@ def _first_of_each(found: Fields) -> dict[str, str]:
     return headers
 
 
-def _keeps_connection(head: ResponseHead, found: Fields) -> bool:
+def _length(declared: str) -> int:
+    if not _LENGTH.fullmatch(declared):
+        raise httpx.RemoteProtocolError("malformed response: a Content-Length that is no plain number")
+    return int(declared)
+
+
+def _check_coding(coding: str, version: str, length: int | None) -> None:
+    if length is not None:
+        raise httpx.RemoteProtocolError("malformed response: Content-Length beside Transfer-Encoding")
+    if coding.lower() != "chunked" or version == "1.0":
+        raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
+
+
+def _keeps_connection(version: str, found: Fields) -> bool:
     said = ",".join(value for name, value in found if name.lower() == "connection")
     options = {option.strip(" \t") for option in said.lower().split(",")}
-    return "close" not in options and (head.version == "1.1" or "keep-alive" in options)
-
-
-def _find_end(head: ResponseHead, *, expects_body: bool) -> None:
-    """Find out how the body ends (RFC 9112, section 6.3)."""
-    length, coding = head.headers.get("content-length"), head.headers.get("transfer-encoding")
-    if length is not None:
-        if coding is not None:
-            raise httpx.RemoteProtocolError("malformed response: Content-Length beside Transfer-Encoding")
-        if not _LENGTH.fullmatch(length):
-            raise httpx.RemoteProtocolError("malformed response: a Content-Length that is no plain number")
-        head.length = int(length)
-    elif coding is not None:
-        if coding.lower() != "chunked" or head.version == "1.0":
-            raise httpx.RemoteProtocolError("a transfer coding other than chunked, or chunked in HTTP/1.0")
-        head.chunked = True
-    if not expects_body or head.status in _BODILESS:
-        head.length, head.chunked = 0, False
-    elif length is None and coding is None:
-        head.keep_alive = False
-
-
-_BODILESS = frozenset({204, 304})
+    return "close" not in options and (version == "1.1" or "keep-alive" in options)

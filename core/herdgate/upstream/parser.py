@@ -62,14 +62,14 @@ class ResponseParser:
         """What takes the next bytes, given this parser. No method of it, which would be a reference cycle."""
         self._pieces: HeadInPieces | None = None
         self._interim = 0
-        self._left = 0
-        self._chunks: ChunkReader  # if the body comes in chunks
+        self._left: int  # if the length of the body is declared
+        self._chunks: ChunkReader  # if it comes in chunks
         self.complete = False
         """Whether the response has ended as its framing demands."""
         self.head: ResponseHead | None = None
         """The final head, as soon as all of it is there."""
-        self.keep_alive = False
-        """Whether the backend means to keep the connection; meaningful once the head is there."""
+        self.keep_alive: bool
+        """Whether the backend means to keep the connection; known once the head is there."""
         self.surplus = False
         """Whether bytes followed the end of the response, which makes the connection unfit for another."""
 
@@ -112,10 +112,10 @@ class ResponseParser:
         if end > limits.head_bytes:
             raise too_large(limits.head_bytes)
         head = read_head(data[: end - 2].decode("latin-1"), expects_body=self._expects_body, most_fields=limits.fields)
-        if head.status < 200:
-            self._skip_interim()
-        else:
+        if head.status >= 200:
             self._take_head(head)
+        else:
+            self._skip_interim()
         return self.step(self, data[end:]) if len(data) > end else b""
 
     def _join(self, data: bytes) -> bytes:
@@ -135,10 +135,11 @@ class ResponseParser:
     def _take_head(self, head: ResponseHead) -> None:
         self.head = head
         self.keep_alive = head.keep_alive
-        if head.length:
-            self._left = head.length
+        length = head.length
+        if length:
+            self._left = length
             self.step = ResponseParser._feed_length
-        elif head.length == 0:
+        elif length == 0:
             self._end()
         elif head.chunked:
             self._chunks = ChunkReader(self._limits.head_bytes)

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
+import msgspec
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
@@ -19,8 +19,7 @@ PIECE = 262_144
 """Bytes handed to the socket at a time; the write deadline counts for each piece anew."""
 
 
-@dataclass(slots=True)
-class OutgoingRequest:
+class OutgoingRequest(msgspec.Struct, frozen=True):
     """A request ready to be sent.
 
     head: request line, fields and empty line.

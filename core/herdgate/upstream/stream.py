@@ -53,6 +53,7 @@ class BodyStream(httpx.AsyncByteStream):
 
     def __init__(self, connection: "Connection", parser: ResponseParser, idle_timeout: float | None) -> None:
         self._connection: Connection | None = connection
+        """Ours in the phase ARRIVING and in no other."""
         self._parser = parser
         self._idle_timeout = idle_timeout
         self._phase = Phase.ARRIVING
@@ -182,36 +183,30 @@ class BodyStream(httpx.AsyncByteStream):
 
     def fail(self, error: Exception) -> None:
         """End a response that is still arriving, with this error and with its connection."""
-        connection = self._enter(Phase.BROKEN)
+        connection = self._connection
         if connection is not None:
-            self._error = error
+            self._connection, self._phase, self._error = None, Phase.BROKEN, error
             connection.abort()
             self._wake()
 
     # Inside
 
     def _finish(self) -> None:
-        connection = self._enter(Phase.COMPLETE)
+        connection, parser = self._connection, self._parser
         if connection is not None:
-            parser = self._parser
+            self._connection, self._phase = None, Phase.COMPLETE
             connection.release(reusable=parser.keep_alive and not parser.surplus)
             self._wake()
 
     def _close(self) -> None:
         self._buffer.clear()
-        connection = self._enter(Phase.CLOSED)
+        connection = self._connection
         if connection is not None:
+            self._connection, self._phase = None, Phase.CLOSED
             connection.abort()
             self._wake()
         elif self._phase is Phase.COMPLETE:
             self._phase = Phase.CLOSED
-
-    def _enter(self, phase: Phase) -> "Connection | None":
-        """Leave ARRIVING and give up the connection, which is ours in no other phase; None if it has been done."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._phase = phase
-        return connection
 
     def _keep(self, body: bytes) -> None:
         self._buffer.append(body)
