@@ -35,32 +35,30 @@ FILTER_FAILED = "the model's reply could not be processed"
 class Tail:
     """The last bytes of what was sent, kept without copying them."""
 
-    __slots__ = ("_chunks", "_full", "sent")
+    __slots__ = ("_earlier", "_full", "_latest", "sent")
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._full = 2 * TAIL
+        self._earlier: list[bytes] = []
+        self._latest: list[bytes] = []
+        self._full = TAIL
         self.sent = 0
 
     def add(self, data: bytes) -> None:
-        """Note what was sent."""
-        self._chunks.append(data)
+        """Note what was sent. Once the latest pieces are enough, those before them can go: all of them at once."""
+        self._latest.append(data)
         self.sent += len(data)
-        if self.sent > self._full:
-            self._trim()
-
-    def _trim(self) -> None:
-        """Drop what is not needed for the last bytes; seldom, so that most chunks are only noted."""
-        first, size = len(self._chunks), 0
-        while first and size < TAIL:
-            first -= 1
-            size += len(self._chunks[first])
-        del self._chunks[:first]
-        self._full = self.sent + TAIL
+        if self.sent >= self._full:
+            self._earlier, self._latest = self._latest, []
+            self._full = self.sent + TAIL
 
     def __bytes__(self) -> bytes:
-        self._trim()
-        return b"".join(self._chunks)
+        """Whole pieces, so that a last event of any length is whole if it came in one."""
+        pieces = [*self._earlier, *self._latest]
+        first, size = len(pieces), 0
+        while first and size < TAIL:
+            first -= 1
+            size += len(pieces[first])
+        return b"".join(pieces[first:])
 
     def ends_with(self, terminals: Sequence[bytes]) -> bool:
         """Whether a line near the end begins with one of these."""
