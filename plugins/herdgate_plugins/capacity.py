@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -71,11 +70,11 @@ class Capacity:
         if mine is not None:
             if mine is not candidate:
                 return Skip("it is this request's turn elsewhere")
-            return self._lease(attempt, turn)
+            return _Lease(self, attempt, turn)
         if not self._slots.free(candidate):
             exchange.notes.setdefault(_SKIPPED, set()).add(backend.name)
             return Skip("it runs as many requests as it may")
-        return self._lease(attempt, None)
+        return _Lease(self, attempt)
 
     @hookimpl
     def wait_for_turn(
@@ -86,19 +85,19 @@ class Capacity:
         wanted = tuple(candidate for candidate in candidates if candidate.backend.name in full)
         return self._turn(exchange, wanted) if wanted else None
 
-    @contextmanager
-    def _lease(self, attempt: Attempt, turn: Ticket | None) -> Iterator[None]:
+    def begins(self, attempt: Attempt, turn: Ticket | None) -> float:
+        """Count an attempt; returns when that was."""
         if turn is None:
             self._slots.take(attempt.candidate)
         else:
             turn.granted = None  # the slot is taken already, and is this attempt's from here on
-        started = self._clock()
-        try:
-            yield
-        finally:
-            if attempt.outcome is AttemptOutcome.SUCCEEDED:
-                self._durations.add(attempt.model.name.key, self._clock() - started)
-            self._give_back(attempt.candidate)
+        return self._clock()
+
+    def ends(self, attempt: Attempt, began_at: float) -> None:
+        """Count it no more, and learn from it how long its model takes."""
+        self._give_back(attempt.candidate)
+        if attempt.outcome is AttemptOutcome.SUCCEEDED:
+            self._durations.add(attempt.model.name.key, self._clock() - began_at)
 
     @asynccontextmanager
     async def _turn(self, exchange: Exchange, wanted: tuple[Candidate, ...]) -> AsyncIterator[Refusal | None]:
@@ -147,6 +146,24 @@ class Capacity:
         return Refusal(BUSY, status=503, retry_after=min(seconds, LONGEST_RETRY_AFTER))
 
 
+class _Lease(AbstractContextManager[None]):
+    """The slot of one attempt, which may be the one that its request has waited for."""
+
+    __slots__ = ("_attempt", "_began_at", "_capacity", "_turn")
+
+    def __init__(self, capacity: Capacity, attempt: Attempt, turn: Ticket | None = None) -> None:
+        self._capacity = capacity
+        self._attempt = attempt
+        self._turn = turn
+        self._began_at = 0.0
+
+    def __enter__(self) -> None:
+        self._began_at = self._capacity.begins(self._attempt, self._turn)
+
+    def __exit__(self, *_: object) -> None:
+        self._capacity.ends(self._attempt, self._began_at)
+
+
 def _caller(exchange: Exchange) -> str:
     """Whose turn it is: a key, or, of callers without one, an address."""
     identity = exchange.identity
@@ -163,36 +180,43 @@ def limit_of(candidate: Candidate) -> int | None:
 
 def _model_limit(candidate: Candidate) -> int | None:
     name = candidate.model.name
-    return next((limit for pattern, limit in candidate.backend.model_concurrency if pattern.matches(name)), None)
+    for pattern, limit in candidate.backend.model_concurrency:
+        if pattern.matches(name):
+            return limit
+    return None
 
 
 class Slots:
     """What runs where."""
 
     def __init__(self) -> None:
-        self._running: Counter[str] = Counter()
-        self._of_model: Counter[tuple[str, str]] = Counter()
+        self._running: dict[str, int] = {}
+        self._of_model: dict[tuple[str, str], int] = {}
 
     def free(self, candidate: Candidate) -> bool:
         """Whether its backend may run one more request of its model."""
         backend = candidate.backend
-        if backend.max_concurrency is not None and self._running[backend.name] >= backend.max_concurrency:
+        if backend.max_concurrency is not None and self._running.get(backend.name, 0) >= backend.max_concurrency:
             return False
         limit = _model_limit(candidate)
-        return limit is None or self._of_model[backend.name, candidate.model.name.key] < limit
+        return limit is None or self._of_model.get((backend.name, candidate.model.name.key), 0) < limit
 
     def take(self, candidate: Candidate) -> None:
         """Count one more."""
-        self._running[candidate.backend.name] += 1
-        self._of_model[candidate.backend.name, candidate.model.name.key] += 1
+        self._count(candidate, 1)
 
     def give_back(self, candidate: Candidate) -> None:
         """Count one less."""
-        name, model = candidate.backend.name, candidate.model.name.key
-        self._running[name] -= 1
-        self._of_model[name, model] -= 1
-        if not self._of_model[name, model]:
-            del self._of_model[name, model]  # models come and go
+        self._count(candidate, -1)
+
+    def _count(self, candidate: Candidate, more: int) -> None:
+        name = candidate.backend.name
+        self._running[name] = self._running.get(name, 0) + more
+        way = name, candidate.model.name.key
+        if running := self._of_model.get(way, 0) + more:
+            self._of_model[way] = running
+        else:
+            del self._of_model[way]  # models come and go
 
 
 @dataclass(eq=False, slots=True)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +152,24 @@ async def test_who_waits_gets_the_slot_that_is_given_back_before_anybody_else() 
     assert granted is not None
     assert not isinstance(granted, Skip)
     with granted:
+        assert isinstance(caller(capacity).tries(a), Skip)
+
+
+async def test_a_turn_is_one_slot_which_its_attempt_holds_to_its_own_end() -> None:
+    capacity, a = plugin(queue=0), candidate("a", 2)
+    late = caller(capacity)
+    with slot(capacity, a), slot(capacity, a):
+        waiting = late.waits(a)
+    with ExitStack() as attempt:
+        async with waiting:
+            granted = late.tries(a)
+            assert isinstance(granted, AbstractContextManager)
+            attempt.enter_context(granted)
+            with slot(capacity, a):
+                pass
+        with slot(capacity, a):
+            assert isinstance(caller(capacity).tries(a), Skip)
+    with slot(capacity, a), slot(capacity, a):
         assert isinstance(caller(capacity).tries(a), Skip)
 
 
