@@ -60,6 +60,8 @@ class ApiKeys:
     def __init__(self) -> None:
         self._admin_hash: str | None = None
         self._index = KeyIndex(())
+        self._identities: dict[str, Identity] = {}
+        """Of those in the index that have come since it was read, by hash: all requests of a key share one."""
         self._version = -1
         self._synced_at = float("-inf")
         self._failed_at = float("-inf")
@@ -139,7 +141,12 @@ class ApiKeys:
     def _answer(self, found: KeyRecord | Refused) -> _Answer:
         if isinstance(found, Refused):
             return Rejected(f"the key is {found.value}")
-        return _identity(found) if self._age() < TRUSTED else Refusal(AWAY, status=503, retry_after=5)
+        if self._age() >= TRUSTED:
+            return Refusal(AWAY, status=503, retry_after=5)
+        known = self._identities.get(found.hash)
+        if known is None:
+            known = self._identities[found.hash] = _identity(found)
+        return known
 
     async def _look_again(self, secret: str) -> _Answer:
         """A key that is not known here may have been made a moment ago, by another process."""
@@ -176,7 +183,7 @@ class ApiKeys:
             return
         # Asked for by itself: a record that cannot be read is a key that was made, too.
         self._seen_a_key = self._seen_a_key or await self._store.ever_made()
-        self._index, self._version = KeyIndex(await self._store.list()), version
+        self._index, self._identities, self._version = KeyIndex(await self._store.list()), {}, version
         self._remember()
 
     def _remember(self) -> None:

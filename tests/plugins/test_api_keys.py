@@ -353,6 +353,17 @@ async def test_a_known_key_costs_no_look_at_the_state(state: Outage, store: KeyS
         assert state.asked == asked
 
 
+async def test_all_requests_of_a_key_share_one_identity_until_the_keys_change(state: Outage, store: KeyStore) -> None:
+    record, secret = await store.create("alice", ["llama3"])
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        first = await who(plugin, secret)
+        assert await who(plugin, secret) is first
+        changed = record.model_copy(update={"models": ("*",)})
+        await state.put(SPACE, record.id, changed.model_dump_json().encode(), at=await state.version(SPACE))
+        assert await plugin.identify("alice") == await who(plugin, secret) != first
+
+
 async def test_the_audit_log_says_why_a_caller_was_rejected_and_never_shows_the_key(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
