@@ -21,10 +21,11 @@ class ModelAccess:
         if action is not Action.USE and action is not Action.SEE:
             return [_of_gateway(identity, action)] * len(resources)
         patterns = _compiled(identity.models)
-        verdicts = [_matched(patterns, resource.model) for resource in resources]
-        if identity.cloud:
-            return verdicts
-        return [None if resource.cloud else verdict for resource, verdict in zip(resources, verdicts, strict=True)]
+        verdicts: list[Verdict] = []
+        for resource in resources:
+            verdict = _matched(patterns, resource.model)
+            verdicts.append(verdict if identity.cloud or not resource.cloud else None)
+        return verdicts
 
 
 def _of_gateway(identity: Identity, action: Action) -> Verdict:
