@@ -138,7 +138,7 @@ async def _relay(answer: Answer, endpoint: Endpoint, opened: Opened, runtime: Ru
 
 def _filters(exchange: Exchange, endpoint: Endpoint, opened: Opened, runtime: Runtime) -> Filters | None:
     points = runtime.points
-    filters = points.filter_stream(exchange, opened.head) if points.filter_stream else []
+    filters = points.filter_stream(exchange, opened.head) if points.filter_stream.impls else []
     if endpoint.action is Action.SEE and not (exchange.identity and exchange.identity.admin):
         filters = [("herdgate", ShowRedaction()), *filters]
     return Filters(filters, points.ledger) if filters else None
