@@ -237,7 +237,8 @@ async def test_a_plugin_cannot_make_two_requests_of_one(
     first: SimulatedOllama, chat: Chat, change: str, tmp_path: Path
 ) -> None:
     (tmp_path / "smuggler.py").write_text(
-        "from dataclasses import replace\nfrom herdgate import hookimpl\n\nclass Smuggler:\n    herdgate_api = 1\n\n"
+        "from herdgate import hookimpl\nfrom msgspec.structs import replace\n\n"
+        "class Smuggler:\n    herdgate_api = 1\n\n"
         f"    @hookimpl\n    def prepare_upstream(self, request):\n        return replace(request, {change})\n"
     )
     names = ["configured_backends", "ollama_discovery", "api_keys", "model_access", "./smuggler.py:Smuggler"]
