@@ -16,7 +16,8 @@ from herdgate.websearch import without_web_search
 
 async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Responder, limit: int) -> None:
     """Read the body and note in the exchange what it says. Ends the request with 413, 415 or 400."""
-    compressed = _compressed(exchange, endpoint, responder.headers.get("content-encoding"))
+    coding = responder.headers.get("content-encoding")
+    compressed = coding is not None and _compressed(exchange, endpoint, coding)
     try:
         raw = await responder.body(limit)
         if compressed:
@@ -34,13 +35,16 @@ def note(exchange: Exchange, endpoint: Endpoint, body: Body) -> None:
     streaming = endpoint.streams is not None and body.boolean("stream", default=endpoint.streams)
     record(exchange, "body", body)
     record(exchange, "model", _model(body, endpoint))
-    record(exchange, "unloads", unloads(body, endpoint))
-    record(exchange, "streaming", streaming)
+    if unloads(body, endpoint):
+        record(exchange, "unloads", True)
+    if streaming:
+        record(exchange, "streaming", True)
 
 
-def _compressed(exchange: Exchange, endpoint: Endpoint, coding: str | None) -> bool:
+def _compressed(exchange: Exchange, endpoint: Endpoint, coding: str) -> bool:
     """Whether the body is zstd. Ends the request with 415 if it is something that the endpoint does not take."""
-    if not coding or (named := coding.strip().lower()) in {"", "identity"}:
+    named = coding.strip().lower()
+    if named in {"", "identity"}:
         return False
     if named == "zstd" and endpoint.zstd:
         return True

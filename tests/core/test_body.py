@@ -3,6 +3,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -236,6 +237,32 @@ def test_a_flood_of_keys_is_refused_before_it_is_read() -> None:
     assert refusal(flood) == "the request body has more than 256 fields"
     assert time.perf_counter() - started < 0.2
     assert len(read(**{f"k{i}": i for i in range(256)}).fields) == 256
+    assert len(read(**{f"k{i}": i for i in range(255)}, model="m").fields) == 256
+    assert refusal(json.dumps({**{f"k{i}": i for i in range(256)}, "model": "m"})) == (
+        "the request body has more than 256 fields"
+    )
+
+
+def test_each_body_is_read_as_if_it_were_the_first() -> None:
+    for _ in range(2):
+        assert refusal('{"model":"a","stream":true,"model":"b"}') == "the key 'model' is given twice"
+        assert read(model="a", stream=True, unheard_of=1).fields.keys() == {"model", "stream", "unheard_of"}
+
+
+def test_threads_read_without_seeing_each_others_keys() -> None:
+    raw = json.dumps({**dict.fromkeys(READ_BY_NAME), **{f"k{i}": i for i in range(200)}}).encode()
+
+    def read_often(_: int) -> list[int]:
+        return [len(read_body(raw).fields) for _ in range(200)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            counts = [*threads.map(read_often, range(2))]
+    finally:
+        sys.setswitchinterval(interval)
+    assert counts == [[len(READ_BY_NAME) + 200] * 200] * 2
 
 
 def test_a_key_of_absurd_length_is_refused() -> None:
