@@ -9,7 +9,7 @@ ollama.com, so such a name is never the same model as its local namesake: the su
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -80,14 +80,17 @@ class ModelName:
     source: Source = ""
     key: str = field(init=False, repr=False)
     """Canonical form for dictionaries: all parts, in lower case; a cloud suffix is in it, ``:local`` is not."""
+    display: str = field(init=False, repr=False, compare=False)
+    """The shortest form that means this model, tag always present, as ``/api/tags`` shows it."""
 
     def __post_init__(self) -> None:
         for part, text in ((_HOST, self.host), (_NAMESPACE, self.namespace), (_MODEL, self.model), (_TAG, self.tag)):
             part.check(text)
         if _split_source(f":{self.tag}")[1]:
             raise InvalidModelName("use either :local or :cloud, and only once")
-        key = f"{self.host}/{self.namespace}/{self.model}:{_suffixed(self.tag, self.source)}".lower()
-        object.__setattr__(self, "key", key)
+        name = f"{self.model}:{_suffixed(self.tag, self.source)}"
+        object.__setattr__(self, "key", f"{self.host}/{self.namespace}/{name}".lower())
+        object.__setattr__(self, "display", _shortest(self.host, self.namespace, name))
 
     @classmethod
     def parse(cls, text: str) -> "ModelName":
@@ -95,20 +98,8 @@ class ModelName:
 
         Raises InvalidModelName. Digests (``m@sha256:…``) are no names, as in Ollama.
         """
-        text = text.strip(_WHITE_SPACE)
-        if len(text) > _LONGEST:
-            raise InvalidModelName("invalid model name: it is too long")
-        return _parsed(text)
-
-    @property
-    def display(self) -> str:
-        """The shortest form that means this model, tag always present, as ``/api/tags`` shows it."""
-        name = f"{self.model}:{_suffixed(self.tag, self.source)}"
-        if self.host.lower() != DEFAULT_HOST:
-            return f"{self.host}/{self.namespace}/{name}"
-        if self.namespace.lower() != DEFAULT_NAMESPACE:
-            return f"{self.namespace}/{name}"
-        return name
+        # Not cached: by the time that its first question takes, anybody could tell which names were asked for before.
+        return _read_plain(text) or _read_any(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +136,25 @@ class ModelPattern:
         return self._expression.fullmatch(name.key) is not None
 
 
-def _parsed(text: str) -> ModelName:
-    """Not cached: by the time that its first question takes, anybody could tell which names were asked for before."""
-    try:
-        return _read_plain(text) or _read(text)
-    except InvalidModelName as error:
-        raise InvalidModelName(f"invalid model name: {error}") from None
+@dataclass(slots=True)
+class _Draft:
+    """A name in the making. It becomes a ``ModelName``, which has the same slots, by taking over its class: to set
+    seven fields of what is frozen already takes five times as long.
+    """
+
+    host: str
+    namespace: str
+    model: str
+    tag: str
+    source: Source
+    key: str
+    display: str
 
 
 _PLAIN = re.compile(
-    r"(?:([A-Za-z0-9_][A-Za-z0-9_-]{0,79})/)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,79})(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,79}))?"
+    r"(?:([A-Za-z0-9_][A-Za-z0-9_-]{0,79})/)?"
+    r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,79})"
+    r"(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,79})(?<!(?i:cloud))(?<!(?i::local)))?"
 )
 
 
@@ -163,18 +163,29 @@ def _read_plain(text: str) -> ModelName | None:
     found = _PLAIN.fullmatch(text)
     if found is None:
         return None
-    namespace, model, tag = found[1] or DEFAULT_NAMESPACE, found[2], found[3] or DEFAULT_TAG
-    folded = tag.lower()
-    if folded == "local" or folded.endswith("cloud"):
-        return None
-    name, put = object.__new__(ModelName), object.__setattr__
-    put(name, "host", DEFAULT_HOST)
-    put(name, "namespace", namespace)
-    put(name, "model", model)
-    put(name, "tag", tag)
-    put(name, "source", "")
-    put(name, "key", f"{DEFAULT_HOST}/{namespace}/{model}:{tag}".lower())
-    return name
+    namespace, model, tag = found.groups()
+    if tag is None:
+        tag = DEFAULT_TAG
+    name = display = f"{model}:{tag}"
+    if namespace is None:
+        namespace = DEFAULT_NAMESPACE
+    elif namespace.lower() != DEFAULT_NAMESPACE:
+        display = f"{namespace}/{name}"
+    key = f"{DEFAULT_HOST}/{namespace}/{name}".lower()
+    draft: Any = _Draft(DEFAULT_HOST, namespace, model, tag, "", key, display)
+    draft.__class__ = ModelName
+    made: ModelName = draft
+    return made
+
+
+def _read_any(text: str) -> ModelName:
+    text = text.strip(_WHITE_SPACE)
+    if len(text) > _LONGEST:
+        raise InvalidModelName("invalid model name: it is too long")
+    try:
+        return _read(text)
+    except InvalidModelName as error:
+        raise InvalidModelName(f"invalid model name: {error}") from None
 
 
 def _read(text: str) -> ModelName:
@@ -202,6 +213,14 @@ def _suffixed(tag: str, source: Source) -> str:
     if source != "cloud":
         return tag
     return "cloud" if tag.lower() == DEFAULT_TAG else f"{tag}-cloud"
+
+
+def _shortest(host: str, namespace: str, name: str) -> str:
+    if host.lower() != DEFAULT_HOST:
+        return f"{host}/{namespace}/{name}"
+    if namespace.lower() != DEFAULT_NAMESPACE:
+        return f"{namespace}/{name}"
+    return name
 
 
 def _split(text: str) -> tuple[str, str, str, str | None]:

@@ -290,8 +290,26 @@ def test_the_quick_way_to_read_a_name_is_the_long_one(name: ModelName) -> None:
     for text in (name.display, name.model, f"{name.namespace}/{name.model}", f"{name.model}:{name.tag}"):
         quick = names._read_plain(text)
         slow = names._read(text)
-        fields = ("host", "namespace", "model", "tag", "source", "key")
+        fields = ("host", "namespace", "model", "tag", "source", "key", "display")
         assert quick is None or [getattr(quick, f) for f in fields] == [getattr(slow, f) for f in fields]
+
+
+@pytest.mark.parametrize("text", ["m", "M:8b", "library/m", "Ns/m:LATEST", "cloud", "local/m:locally", "m-cloud:x"])
+def test_a_plain_name_is_read_the_quick_way_and_is_like_any_other(text: str) -> None:
+    quick, slow = names._read_plain(text), names._read(text)
+    assert quick is not None
+    assert type(quick) is ModelName
+    assert (quick, hash(quick), repr(quick)) == (slow, hash(slow), repr(slow))
+    assert quick.display == slow.display
+    with pytest.raises(AttributeError):
+        quick.key = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "text", ["m:local", "m:LOCAL", "m:cloud", "m:8b-Cloud", "m:xcloud", "host/ns/m", " m", "m:", ""]
+)
+def test_a_name_that_may_be_more_than_plain_is_read_the_long_way(text: str) -> None:
+    assert names._read_plain(text) is None
 
 
 # --- patterns ------------------------------------------------------------------------------------------------------
