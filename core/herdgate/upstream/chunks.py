@@ -58,17 +58,19 @@ class ChunkReader:
     def feed(self, data: bytes) -> bytes:
         """The bytes of the body in these. Raises ``httpx.RemoteProtocolError``."""
         pieces: list[bytes] = []
-        at = self._rest_of_chunk(data, 0, pieces)
-        if not (self._begun or self._in_trailers):
+        at = self._rest_of_chunk(data, 0, pieces) if self._left else 0
+        if not self._begun and not self._in_trailers:
             at = self._whole_chunks(data, at, pieces)
         while at < len(data) and not self.complete:
             at = self._rest_of_line(data, at)
-            at = self._rest_of_chunk(data, at, pieces)
+            if self._left and at < len(data):
+                at = self._rest_of_chunk(data, at, pieces)
         self.surplus = at < len(data)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._excess = max(0, self._excess + len(data) - _ALLOWANCE * len(body))
-        if self._excess > self._most_excess and not self.complete:
+        excess = self._excess + len(data) - _ALLOWANCE * len(body)
+        if excess > self._most_excess and not self.complete:
             raise httpx.RemoteProtocolError("chunk extensions or trailers without end")
+        self._excess = max(0, excess)
         self.between = not (self._left or self._begun or self._in_trailers or self._excess)
         return body
 
@@ -79,6 +81,10 @@ class ChunkReader:
         end was inside of one, and this is what reading one after the other would have given. Returns where the rest
         begins.
         """
+        line = data.find(b"\r\n", at)
+        size = SIZES.get(data[at:line])
+        if size is None or line + size + 4 > len(data):  # a large one, or only the beginning of one
+            return at
         parts = data[at:].split(b"\r\n")
         last = (len(parts) - 1) // 2 * 2
         if parts[-3:] == _END:
@@ -91,23 +97,31 @@ class ChunkReader:
 
     def _rest_of_chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         """Take what there is of the present chunk and of the line end behind it. Returns where the rest begins."""
-        if self._left > 2 and at < len(data):
-            piece = data[at : at + self._left - 2]
+        left = self._left
+        end = at + left
+        if left > 2 and data[end - 2 : end] == b"\r\n":  # all of both
+            pieces.append(data[at : end - 2])
+            self._left = 0
+            return end
+        if left > 2:
+            piece = data[at : end - 2]
             pieces.append(piece)
-            self._left -= len(piece)
+            left -= len(piece)
             at += len(piece)
-        end = data[at : at + self._left]
-        if not b"\r\n"[-self._left :].startswith(end):
+        line_end = data[at : at + left]
+        if not b"\r\n"[-left:].startswith(line_end):
             raise httpx.RemoteProtocolError("malformed response: no line end behind a chunk")
-        self._left -= len(end)
-        return at + len(end)
+        self._left = left - len(line_end)
+        return at + len(line_end)
 
     def _rest_of_line(self, data: bytes, at: int) -> int:
         """Take what there is of a line. Returns where the rest begins."""
         end = data.find(b"\n", at) + 1
         if end:
-            line = bytes(self._begun) + data[at:end]
-            self._begun.clear()
+            line = data[at:end]
+            if self._begun:
+                line = bytes(self._begun) + line
+                self._begun.clear()
             self._take_line(line)
             return end
         self._begun += data[at:]

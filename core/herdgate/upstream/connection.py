@@ -108,16 +108,14 @@ class Connection(asyncio.Protocol):
         self._stream = stream = BodyStream(self, parser, idle_timeout)
         return stream
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
+    def write(self, data: bytes | memoryview, *, last: bool = False) -> None:
+        """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of.
+
+        last: whether nothing of the request is left then.
+        """
+        self._sent = last
         if self._state is State.BUSY and not self._transport.is_closing():
             self._transport.write(data)
-
-    def finish(self, data: bytes) -> None:
-        """Send the end of the request, or all of it; nothing of it is left then."""
-        self._sent = True
-        if data:
-            self.write(data)
 
     async def drain(self, seconds: float | None) -> None:
         """Wait until the backend has taken most of what was written.

@@ -128,7 +128,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         try:
             whole = request.in_one_write()
             if whole is not None:
-                connection.finish(whole)
+                connection.write(whole, last=True)
             else:
                 await upload(connection, stream, request, timeout.get("write"))
             return await stream.head(), stream
