@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from herdgate.access import Action, Allow, Identity, Refusal, Rejected, Resource
 from herdgate.backend import ModelEntry
@@ -13,18 +13,17 @@ from herdgate.exchange import Exchange
 from herdgate.names import ModelName
 from herdgate.origins import OriginRules
 from herdgate.points import HookPoints
-from herdgate.responder import Responder
-from herdgate.scope import Scope
 from herdgate.surface import Endpoint
 
 audit = logging.getLogger("herdgate.audit")
 
 
-async def authenticated(exchange: Exchange, responder: Responder, points: HookPoints, origins: OriginRules) -> Identity:
-    """Who sends this request. Ends it with 401 if nobody knows, with 403 if a web page may have made a browser send
-    it.
+def known(
+    said: Identity | Rejected | Refusal | None, exchange: Exchange, headers: Mapping[str, str], origins: OriginRules
+) -> Identity:
+    """Who sends this request, from what `authenticate` said. Ends it with 401 if nobody knows, with 403 if a web page
+    may have made a browser send it.
     """
-    said = await points.authenticate(exchange, responder.credentials)
     if said is None or isinstance(said, Rejected):
         reason = said.reason if said else "no plugin knows this caller"
         audit.info("rejected request=%s client=%s path=%s: %s", exchange.id, exchange.client, exchange.path, reason)
@@ -32,7 +31,7 @@ async def authenticated(exchange: Exchange, responder: Responder, points: HookPo
     if isinstance(said, Refusal):
         raise refused(exchange, said)
     if said.anonymous:
-        problem = origins.problem(host=responder.headers.get("host"), origin=responder.headers.get("origin"))
+        problem = origins.problem(host=headers.get("host"), origin=headers.get("origin"))
         if problem:
             raise Halt(error_reply(exchange.family, 403, problem, request_id=exchange.id))
     return said
@@ -47,13 +46,6 @@ def routed_endpoint(exchange: Exchange) -> Endpoint:
         allow = {"allow": ", ".join(sorted({*endpoint.methods, "OPTIONS"}))}
         raise Halt(error_reply(exchange.family, 405, "method not allowed", request_id=exchange.id, headers=allow))
     return endpoint
-
-
-async def admitted(exchange: Exchange, identity: Identity, points: HookPoints, scope: Scope) -> None:
-    """Apply the caller's limits; what they lease is given back when `scope` closes."""
-    refusal = await points.admit.enter(scope, exchange, identity)
-    if isinstance(refusal, Refusal):
-        raise refused(exchange, refusal)
 
 
 def refused(exchange: Exchange, refusal: Refusal) -> Halt:

@@ -7,7 +7,7 @@ import logging
 import time
 
 from herdgate import checks, local, pluginroutes, routed
-from herdgate.access import Identity
+from herdgate.access import Identity, Refusal
 from herdgate.answer import Answer
 from herdgate.errors import Halt, error_reply
 from herdgate.exchange import Exchange, Outcome, Stage, record
@@ -86,7 +86,8 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
         return
     if runtime.process.phase is Phase.REFUSING:
         raise Halt(routed.busy(exchange, STOPPING))
-    identity = await checks.authenticated(exchange, responder, points, runtime.origins)
+    said = await points.authenticate(exchange, responder.credentials)
+    identity = checks.known(said, exchange, responder.headers, runtime.origins)
     record(exchange, "identity", identity)
     exchange.advance(Stage.AUTHENTICATED)
     if identity.total_deadline is None:
@@ -97,9 +98,11 @@ async def _treat(answer: Answer, runtime: Runtime, scope: Scope) -> None:
 
 
 async def _serve_caller(answer: Answer, identity: Identity, runtime: Runtime, scope: Scope) -> None:
-    exchange, points = answer.exchange, runtime.points
+    exchange = answer.exchange
     endpoint = checks.routed_endpoint(exchange)
-    await checks.admitted(exchange, identity, points, scope)
+    refusal = await runtime.points.admit.enter(scope, exchange, identity)
+    if isinstance(refusal, Refusal):
+        raise checks.refused(exchange, refusal)
     exchange.advance(Stage.ADMITTED)
     match endpoint.treatment:
         case Treatment.ROUTED:
