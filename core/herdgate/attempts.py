@@ -143,7 +143,7 @@ class Attempts:
         request = await self._prepared(attempt, scope)
         limit = upstream.settings.first_event_timeout
         phase = Phase.SENT
-        clock = asyncio.get_running_loop().time
+        clock = self._waits.loop.time
         attempt.sent_at = started = clock()
         try:
             with self._waits.until(started + limit) as deadline:

@@ -27,7 +27,7 @@ class Wait:
         self._ended = False
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._waits.loop)
         if task is None:
             raise RuntimeError("a wait belongs to a task")
         self._task = task
@@ -42,7 +42,7 @@ class Wait:
 
     def end(self) -> None:
         """Let it be over now."""
-        self._task.get_loop().call_soon(self.expire)
+        self._waits.loop.call_soon(self.expire)
 
     def expire(self) -> None:
         """Break it off, if it still goes on; not to be called by the task that waits."""
@@ -52,9 +52,12 @@ class Wait:
 
 
 class Waits:
-    """The waits of one process; `watch` looks after them."""
+    """The waits of one process, made in its event loop; `watch` looks after them."""
+
+    __slots__ = ("loop", "running")
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()  # asked once: on Python 3.11 each time is a system call
         self.running: set[Wait] = set()
 
     def until(self, due: float) -> Wait:
@@ -63,9 +66,8 @@ class Waits:
 
     async def watch(self) -> None:
         """End what is overdue, for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            now = loop.time()
+            now = self.loop.time()
             for wait in [each for each in self.running if each.due <= now]:
                 wait.expire()
