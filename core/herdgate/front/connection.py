@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from herdgate.front.head import MAX_HEAD, Refused, read_head
+from herdgate.front.head import MAX_HEAD, Refused, RequestHead, read_head
 from herdgate.front.incoming import Incoming
 from herdgate.front.unsent import unsent
 
@@ -122,6 +122,7 @@ class GatewayConnection(asyncio.Protocol):
         self.due = self.stuck = _NEVER
         self._ahead = b""
         if self.task is not None:
+            self.task.add_done_callback(self.door.running.discard)  # one that has not begun ends without a word
             self.task.cancel()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -174,10 +175,19 @@ class GatewayConnection(asyncio.Protocol):
             self._refuse(refused)
             return
         self.keep_alive = head.keep_alive
-        door = self.door
-        self.task = task = self.loop.create_task(door.answer(self, head, self._cut(head.length, data[end + 4 :])))
-        door.running.add(task)
-        task.add_done_callback(self._answered)
+        body = self._cut(head.length, data[end + 4 :])
+        self.task = task = self.loop.create_task(self._answer(head, body))
+        self.door.running.add(task)
+
+    async def _answer(self, head: RequestHead, body: bytes | Incoming) -> None:
+        """One request, and whatever comes after it: a callback of the task would need another turn of the loop."""
+        try:
+            await self.door.answer(self, head, body)
+        except Exception as error:
+            log.error("a fault of the gateway itself", exc_info=error)
+            self.transport.abort()
+        finally:
+            self._answered()
 
     def _await_head(self, begun: bytes) -> None:
         """The head of the next request is not there yet, or will be too large."""
@@ -199,15 +209,13 @@ class GatewayConnection(asyncio.Protocol):
             self._body = body
         return body
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _answered(self) -> None:
         """The request has ended; on to the next one, or the end of the connection."""
-        door = self.door
+        door, task = self.door, self.task
         self.task = None
-        door.running.discard(task)
+        if task is not None:
+            door.running.discard(task)
         self._on_full = self._on_ready = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a fault of the gateway itself", exc_info=error)
-            self.transport.abort()
         if self.transport.is_closing():
             return
         if not self._reading:

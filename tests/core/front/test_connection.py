@@ -77,3 +77,15 @@ async def test_each_body_ends_where_its_head_said_and_the_next_request_begins_th
         for _ in range(20):
             await asyncio.sleep(0)
     assert door.heard == [("/5", b"hello"), ("/0", b""), ("/none", b""), ("/chunks", b"ab"), ("/3", b"abc")]
+
+
+async def test_a_request_whose_caller_leaves_before_it_has_begun_leaves_nothing_behind() -> None:
+    door = Listening()
+    app = SimpleNamespace(ctx=SimpleNamespace(door=door))
+    connection = GatewayConnection(loop=asyncio.get_running_loop(), app=app, connections=set())
+    connection.connection_made(Closing())
+    connection.data_received(b"GET /gone HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection.connection_lost(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (door.running, door.heard) == (set(), [])
