@@ -149,7 +149,7 @@ class Attempts:
             with self._waits.until(started + limit) as deadline:
                 attempt.stop_waiting = deadline.end
                 reply = await upstream.send(request)
-                scope.push(reply.aclose)
+                scope.push(reply.close)
                 phase = Phase.OPENING
                 attempt.status = reply.head.status
                 framing, opening, complete = await self._opened(upstream, reply, deadline)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -147,9 +148,13 @@ class Head(msgspec.Struct, frozen=True):
     content_type: str = ""
 
     def __post_init__(self) -> None:
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        msgspec.structs.force_setattr(self, "content_type", media_type)
+        msgspec.structs.force_setattr(self, "content_type", _media_type(self.headers.get("content-type", "")))
         msgspec.structs.force_setattr(self, "headers", MappingProxyType(self.headers))
+
+
+@lru_cache(maxsize=64)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 class Exchange:

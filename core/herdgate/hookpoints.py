@@ -221,7 +221,7 @@ class Contexts(Point):
                     if answer is None:
                         continue
                     # Without a deadline, which costs more than all the rest: it never waits.
-                    plain = isinstance(answer, AbstractContextManager) and not hasattr(answer, "__aenter__")
+                    plain = hasattr(answer, "__exit__") and not hasattr(answer, "__aenter__")
                     if plain:
                         said = answer.__enter__()
                         scope.push(partial(self._leave_plain, impl, answer))

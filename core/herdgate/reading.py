@@ -19,7 +19,9 @@ async def read_request(exchange: Exchange, endpoint: Endpoint, responder: Respon
     coding = responder.headers.get("content-encoding")
     compressed = coding is not None and _compressed(exchange, endpoint, coding)
     try:
-        raw = await responder.body(limit)
+        raw = responder.body_at_hand(limit)
+        if raw is None:
+            raw = await responder.body(limit)
         if compressed:
             raw = await inflate.inflated(raw, min(limit, inflate.LIMIT), responder.hold)
         body = read_form(raw, responder.headers.get("content-type")) if endpoint.form else read_body(raw)

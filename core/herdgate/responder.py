@@ -31,6 +31,9 @@ class Responder(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers of the request by lower-case name, those with credentials among them."""
 
+    def body_at_hand(self, limit: int) -> bytes | None:
+        """What `body` would give, if it would not have to wait for any of it. Raises BodyTooLarge."""
+
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises BodyTooLarge past `limit` bytes."""
 

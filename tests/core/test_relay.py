@@ -42,6 +42,9 @@ class Caller:
         self.pause = 0.0
         self.flow: tuple[Callable[[], None] | None, Callable[[], None] | None] = (None, None)
 
+    def body_at_hand(self, limit: int) -> bytes | None:
+        return b""
+
     async def body(self, limit: int) -> bytes:
         return b""
 

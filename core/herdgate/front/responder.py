@@ -83,15 +83,22 @@ class ConnectionResponder:
 
     # reading
 
+    def body_at_hand(self, limit: int) -> bytes | None:
+        """The whole body if all of it came with the head, as small ones do; None if it must be waited for."""
+        body = self._body
+        if not isinstance(body, bytes):
+            return None
+        if len(body) > limit:
+            raise BodyTooLarge
+        self.hold(len(body))
+        self._body = b""
+        return body
+
     async def body(self, limit: int) -> bytes:
         """The whole body, of `limit` bytes at most. A caller that stops sending gets 408."""
         body = self._body
         if isinstance(body, bytes):
-            if len(body) > limit:
-                raise BodyTooLarge
-            self.hold(len(body))
-            self._body = b""
-            return body
+            return self.body_at_hand(limit) or b""
         self._limit = limit
         if body.expected <= limit:
             self._invite(body)

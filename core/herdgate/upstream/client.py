@@ -91,6 +91,13 @@ class UpstreamReply:
         """Have done with the reply; a backend that is still sending sees the connection end."""
         return self._stream.aclose()
 
+    def close(self) -> Coroutine[None, None, None] | None:
+        """The same; what comes back is to be awaited, if the transport is one that makes its callers wait."""
+        if self.pushing is None:
+            return self._stream.aclose()
+        self.pushing.close()
+        return None
+
 
 class Upstream:
     """One backend, ready to be asked."""

@@ -128,7 +128,18 @@ class BodyStream(httpx.AsyncByteStream):
 
         If the response is still arriving, its connection is cut at once, which tells the backend to stop working on it.
         """
-        self._close()
+        self.close()
+
+    def close(self) -> None:
+        """``aclose`` without a coroutine, which it has no need of."""
+        self._buffer.clear()
+        connection = self._connection
+        if connection is not None:
+            self._connection, self._phase = None, Phase.CLOSED
+            connection.abort()
+            self._wake()
+        elif self._phase is Phase.COMPLETE:
+            self._phase = Phase.CLOSED
 
     # For the transport, before the consumer gets the stream
 
@@ -198,16 +209,6 @@ class BodyStream(httpx.AsyncByteStream):
             connection.release(reusable=parser.keep_alive and not parser.surplus)
             self._wake()
 
-    def _close(self) -> None:
-        self._buffer.clear()
-        connection = self._connection
-        if connection is not None:
-            self._connection, self._phase = None, Phase.CLOSED
-            connection.abort()
-            self._wake()
-        elif self._phase is Phase.COMPLETE:
-            self._phase = Phase.CLOSED
-
     def _keep(self, body: bytes) -> None:
         self._buffer.append(body)
         self._buffered += len(body)
@@ -249,7 +250,7 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             await waiter
         except asyncio.CancelledError:
-            self._close()
+            self.close()
             raise
         finally:
             self._waiter = None

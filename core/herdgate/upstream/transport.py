@@ -133,5 +133,5 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
                 await upload(connection, stream, request, timeout.get("write"))
             return await stream.head(), stream
         except BaseException:
-            await stream.aclose()
+            stream.close()
             raise
