@@ -16,6 +16,7 @@ from herdgate.front.address import client_address
 from herdgate.front.connection import LINGER, GatewayConnection
 from herdgate.front.head import Refused, RequestHead
 from herdgate.front.incoming import Incoming
+from herdgate.front.outbox import Outbox
 from herdgate.front.responder import ConnectionResponder
 from herdgate.pipeline import serve
 from herdgate.runtime import Runtime
@@ -50,6 +51,8 @@ class Door:
         self.patience = patience or Patience()
         self.running: set[asyncio.Task[None]] = set()
         """The requests that are being answered, those whose callers have left included."""
+        self.outbox = Outbox()
+        """Where the pieces of all streams go out."""
         self.bodies = BodyBudget(0)
         """What the bodies of all requests may take together."""
         self.serve_with(runtime)

@@ -32,6 +32,7 @@ class ConnectionResponder:
         "_head",
         "_held",
         "_limit",
+        "_outbox",
         "_transport",
         "headers",
     )
@@ -53,6 +54,7 @@ class ConnectionResponder:
         self._exchange = exchange
         self._cors = cors
         self._budget: BodyBudget = connection.door.bodies
+        self._outbox = connection.door.outbox
         self._held = self._limit = 0
         self._chunked = head.modern
 
@@ -189,8 +191,8 @@ class ConnectionResponder:
         self._transport.write(wire.chunk(data) if self._chunked else data)
 
     def push(self, data: bytes) -> None:
-        """Send more of the body at once, however much is still unsent."""
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        """Send more of the body, however much is still unsent, together with what other streams have to send."""
+        self._outbox.write(self._transport, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+
+from herdgate.front.outbox import AT_ONCE, FEW, Outbox
+
+
+class Wire(asyncio.Transport):
+    """Notes what is written, in one list for all."""
+
+    def __init__(self, written: list[tuple[str, bytes]], name: str) -> None:
+        super().__init__()
+        self._written = written
+        self._name = name
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closing
+        self._written.append((self._name, bytes(data)))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+async def test_what_one_turn_brings_goes_out_together_and_in_order() -> None:
+    written: list[tuple[str, bytes]] = []
+    outbox, wires = Outbox(), [Wire(written, str(number)) for number in range(FEW)]
+    pieces = [(wire, b"%d" % number) for number in range(2) for wire in wires]
+    for wire, data in pieces:
+        outbox.write(wire, data)
+    assert written == []
+    await asyncio.sleep(0)
+    assert written == [(str(number), data) for data in (b"0", b"1") for number in range(FEW)]
+
+
+async def test_it_goes_out_before_a_task_that_the_same_turn_has_woken_goes_on() -> None:
+    """Else the end of a stream could overtake its last piece."""
+    written: list[tuple[str, bytes]] = []
+    outbox, wire = Outbox(), Wire(written, "a")
+    ended = asyncio.get_running_loop().create_future()
+
+    async def end() -> None:
+        await ended
+        wire.write(b"end")
+
+    task = asyncio.create_task(end())
+    await asyncio.sleep(0)
+    outbox.write(wire, b"last piece")
+    ended.set_result(None)
+    await task
+    assert written == [("a", b"last piece"), ("a", b"end")]
+
+
+async def test_a_caller_that_leaves_within_the_turn_keeps_nothing_from_the_others() -> None:
+    written: list[tuple[str, bytes]] = []
+    outbox, gone, there = Outbox(), Wire(written, "gone"), Wire(written, "there")
+    outbox.write(gone, b"1")
+    outbox.write(there, b"2")
+    gone.closing = True
+    await asyncio.sleep(0)
+    assert written == [("there", b"2")]
+
+
+async def test_few_pieces_do_not_wait_until_it_is_tried_again() -> None:
+    written: list[tuple[str, bytes]] = []
+    outbox, wire = Outbox(), Wire(written, "a")
+    for _ in range(FEW - 1):
+        outbox.write(wire, b"first")
+    assert written == []
+    await asyncio.sleep(0)
+    written.clear()
+    for number in range(AT_ONCE):
+        outbox.write(wire, b"%d" % number)
+        assert len(written) == number + 1
+    outbox.write(wire, b"tried again")
+    assert len(written) == AT_ONCE
+    await asyncio.sleep(0)
+    assert written[-1] == ("a", b"tried again")
