@@ -16,8 +16,8 @@ from herdgate.front.address import client_address
 from herdgate.front.connection import LINGER, GatewayConnection
 from herdgate.front.head import Refused, RequestHead
 from herdgate.front.incoming import Incoming
-from herdgate.front.outbox import Outbox
 from herdgate.front.responder import ConnectionResponder
+from herdgate.outbox import Outbox
 from herdgate.pipeline import serve
 from herdgate.runtime import Runtime
 from herdgate.surface import family_of

@@ -192,7 +192,7 @@ class ConnectionResponder:
 
     def push(self, data: bytes) -> None:
         """Send more of the body, however much is still unsent, together with what other streams have to send."""
-        self._outbox.write(self._transport, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._outbox.write(self._connection, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""

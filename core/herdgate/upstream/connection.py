@@ -10,6 +10,7 @@ from typing import cast
 
 import httpx
 
+from herdgate.outbox import Outbox
 from herdgate.upstream.errors import lost_error
 from herdgate.upstream.origin import Origin
 from herdgate.upstream.parser import ResponseParser
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         "__weakref__",
         "_on_closed",
         "_on_idle",
+        "_outbox",
         "_reading_paused",
         "_sent",
         "_state",
@@ -70,8 +72,10 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         on_idle: Callable[["Connection"], None],
         on_closed: Callable[["Connection"], None],
+        outbox: Outbox,
     ) -> None:
         self.origin = origin
+        self._outbox = outbox
         self.loop = loop
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the socket is closed."""
@@ -108,14 +112,19 @@ class Connection(asyncio.Protocol):
         self._stream = stream = BodyStream(self, parser, idle_timeout)
         return stream
 
-    def write(self, data: bytes | memoryview, *, last: bool = False) -> None:
-        """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of.
-
-        last: whether nothing of the request is left then.
-        """
-        self._sent = last
+    def write(self, data: bytes | memoryview) -> None:
+        """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
         if self._state is State.BUSY and not self._transport.is_closing():
             self._transport.write(data)
+
+    def write_whole(self, request: bytes) -> None:
+        """Send a whole request, together with those that go elsewhere in this turn of the loop."""
+        self._outbox.write(self, request)
+
+    def write_now(self, data: bytes) -> None:
+        """Send all of a request, or what is left of it, unless the exchange has ended already."""
+        self.write(data)
+        self._sent = True
 
     async def drain(self, seconds: float | None) -> None:
         """Wait until the backend has taken most of what was written.

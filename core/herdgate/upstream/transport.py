@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from herdgate.outbox import Outbox
 from herdgate.upstream.connect import connect
 from herdgate.upstream.connection import Connection
 from herdgate.upstream.head import ResponseHead
@@ -51,6 +52,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._limits = limits
         self._pool = ConnectionPool(idle_expiry, max_idle)
+        self._outbox = Outbox()
 
     def apart(self) -> "UpstreamTransport":
         """Another transport like this one that shares none of its connections, and keeps none of its own."""
@@ -108,7 +110,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         tls = None
         if origin.scheme == "https":
             tls = self._tls or await asyncio.to_thread(tls_context)
-        connection = Connection(origin, asyncio.get_running_loop(), self._pool.put, self._pool.forget)
+        connection = Connection(origin, asyncio.get_running_loop(), self._pool.put, self._pool.forget, self._outbox)
         await connect(connection, tls, seconds)
         self._pool.add(connection)
         self._refuse_if_closed(origin, connection)  # aclose may have come meanwhile
@@ -128,7 +130,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         try:
             whole = request.in_one_write()
             if whole is not None:
-                connection.write(whole, last=True)
+                connection.write_whole(whole)
             else:
                 await upload(connection, stream, request, timeout.get("write"))
             return await stream.head(), stream

@@ -10,6 +10,7 @@ from herdgate.errors import Halt
 from herdgate.exchange import Exchange
 from herdgate.front.head import read_head
 from herdgate.front.responder import ConnectionResponder
+from herdgate.outbox import Outbox
 from herdgate.responder import BodyTooLarge
 
 
@@ -18,7 +19,9 @@ def responder(body: bytes, budget: int = 100) -> tuple[ConnectionResponder, Body
     sent: list[bytes] = []
     bodies = BodyBudget(budget)
     connection = SimpleNamespace(
-        door=SimpleNamespace(bodies=bodies), transport=SimpleNamespace(write=sent.append), keep_alive=True
+        door=SimpleNamespace(bodies=bodies, outbox=Outbox()),
+        transport=SimpleNamespace(write=sent.append),
+        keep_alive=True,
     )
     head = read_head(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n")
     exchange = Exchange("id", method="POST", path="/", client="")

@@ -12,9 +12,11 @@ from functools import partial
 import httpx
 import pytest
 
+from herdgate.outbox import Outbox
 from herdgate.upstream import BodyStream, UpstreamTransport
 from herdgate.upstream.connection import Connection
 from herdgate.upstream.origin import Origin
+from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseParser
 
 from .conftest import Backend, Conversation, Peer, soon
 
@@ -280,7 +282,7 @@ async def test_a_connection_may_be_lost_before_it_is_used(talk: Conversation, sa
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     closed: list[Connection] = []
-    connection = Connection(Origin("http", "backend", 80, ""), loop, closed.append, closed.append)
+    connection = Connection(Origin("http", "backend", 80, ""), loop, closed.append, closed.append, Outbox())
     with theirs:
         transport, _ = await loop.create_connection(lambda: connection, sock=ours)
         theirs.sendall(said)
@@ -288,6 +290,63 @@ async def test_a_connection_may_be_lost_before_it_is_used(talk: Conversation, sa
         await soon(connection.lost)
         assert closed == [connection]
         assert not connection.opened(transport)
+
+
+class Line(asyncio.Transport):
+    """Notes what is written on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def asked(idle: list[Connection]) -> tuple[Connection, Line, BodyStream]:
+    """A connection that was given a request in this turn of the loop."""
+    line, loop = Line(), asyncio.get_running_loop()
+    connection = Connection(Origin("http", "backend", 80, ""), loop, idle.append, lambda _: None, Outbox())
+    connection.opened(line)
+    stream = connection.begin(ResponseParser(limits=DEFAULT_LIMITS), None)
+    connection.write_whole(b"request")
+    return connection, line, stream
+
+
+async def test_a_request_goes_out_at_the_end_of_the_turn_and_its_connection_is_used_again() -> None:
+    idle: list[Connection] = []
+    connection, line, stream = asked(idle)
+    assert line.written == []
+    await asyncio.sleep(0)
+    assert line.written == [b"request"]
+    connection.data_received(OK)
+    assert (stream.complete, idle, line.aborted) == (True, [connection], False)
+
+
+async def test_a_request_that_is_given_up_within_the_turn_is_never_sent() -> None:
+    _, line, stream = asked([])
+    stream.close()
+    await asyncio.sleep(0)
+    assert (line.written, line.aborted) == ([], True)
+
+
+async def test_an_answer_before_its_question_costs_the_connection() -> None:
+    """What would still be sent on it would be answered, too, and that answer be taken for another one."""
+    idle: list[Connection] = []
+    connection, line, _ = asked(idle)
+    connection.data_received(OK)
+    await asyncio.sleep(0)
+    assert (line.written, line.aborted, idle) == ([], True, [])
 
 
 async def test_no_descriptor_is_left(backend: Backend) -> None:

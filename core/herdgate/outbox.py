@@ -1,0 +1,53 @@
+"""Small messages on many connections that go out one right after the other.
+
+A write wakes whoever reads at the other end, which takes more time than all that the gateway has to do for a chunk.
+One who is awake already, because the message on another connection has just come, need not be woken again. So while
+there is much to do, what one turn of the event loop brings goes out together at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+FEW = 4
+"""Fewer messages in one turn than this are not worth the wait."""
+AT_ONCE = 200
+"""Messages that then go out at once, until it is tried again whether there are more of them in one turn."""
+
+
+class Connection(Protocol):
+    """Who is given the message when its time has come."""
+
+    def write_now(self, data: bytes) -> None:
+        """Write it, unless the connection has become unfit for it in the meantime."""
+
+
+class Outbox:
+    """What is to be written on the connections of one event loop, in the order in which it was given.
+
+    What is given within a turn of the loop is written before any task goes on that is woken later in that turn.
+    """
+
+    __slots__ = ("_at_once", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Connection, bytes]] = []
+        self._at_once = 0
+
+    def write(self, connection: Connection, data: bytes) -> None:
+        """Write this now or at the end of the turn."""
+        if not self._waiting:
+            if self._at_once:
+                self._at_once -= 1
+                connection.write_now(data)
+                return
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append((connection, data))
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) < FEW:
+            self._at_once = AT_ONCE
+        for connection, data in waiting:
+            connection.write_now(data)
