@@ -8,7 +8,10 @@ there is much to do, what one turn of the event loop brings goes out together at
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
+
+log = logging.getLogger("herdgate")
 
 FEW = 4
 """Fewer messages in one turn than this are not worth the wait."""
@@ -50,4 +53,7 @@ class Outbox:
         if len(waiting) < FEW:
             self._at_once = AT_ONCE
         for connection, data in waiting:
-            connection.write_now(data)
+            try:
+                connection.write_now(data)
+            except Exception:  # it must not keep from the others what is theirs
+                log.exception("a fault of the gateway itself")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from herdgate.outbox import AT_ONCE, FEW, Outbox
 
 
@@ -43,6 +45,20 @@ async def test_it_goes_out_before_a_task_that_the_same_turn_has_woken_goes_on() 
     ended.set_result(None)
     await task
     assert written == [("a", b"last piece"), ("a", b"end")]
+
+
+async def test_a_fault_of_one_connection_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Wire):
+        def write_now(self, data: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    written: list[tuple[str, bytes]] = []
+    outbox = Outbox()
+    outbox.write(Broken(written, "broken"), b"1")
+    outbox.write(Wire(written, "there"), b"2")
+    await asyncio.sleep(0)
+    assert written == [("there", b"2")]
+    assert "the handler is closed" in caplog.text
 
 
 async def test_few_pieces_do_not_wait_until_it_is_tried_again() -> None:
