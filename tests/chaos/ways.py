@@ -67,8 +67,9 @@ class Way:
         if self.path.startswith("/api/"):
             return self.ends in body.rstrip(b"\n").rpartition(b"\n")[2]
         _, found, rest = (b"\n" + body).partition(b"\n" + self.ends)
-        data, whole, _ = rest.partition(b"\n\n")
-        return bool(found and whole) and (not data or _is_json(data.removeprefix(b"\ndata: ")))
+        data, whole, behind = rest.partition(b"\n\n")
+        closed_for_it = behind.startswith(b"\n")  # all but the last line end had come: the gateway had to add two
+        return bool(found and whole and not closed_for_it) and (not data or _is_json(data.removeprefix(b"\ndata: ")))
 
     def _says_so(self, answer: Answer) -> bool:
         """Whether nobody can take a broken reply for a complete one. Ollama's own clients look for `done`."""
