@@ -45,12 +45,13 @@ class Outbox:
                 self._at_once -= 1
                 connection.write_now(data)
                 return
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((connection, data))
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits; to be called before anything is written past the outbox on a connection that uses it."""
         waiting, self._waiting = self._waiting, []
-        if len(waiting) < FEW:
+        if 0 < len(waiting) < FEW:
             self._at_once = AT_ONCE
         for connection, data in waiting:
             try:

@@ -188,6 +188,7 @@ class ConnectionResponder:
     async def write(self, data: bytes) -> None:
         """Send more of the body, once the caller has read most of what was sent before."""
         await self._connection.room()
+        self._outbox.flush()
         self._transport.write(wire.chunk(data) if self._chunked else data)
 
     def push(self, data: bytes) -> None:
@@ -200,11 +201,13 @@ class ConnectionResponder:
 
     async def end(self) -> None:
         """End the body."""
+        self._outbox.flush()
         if self._chunked:
             self._transport.write(wire.LAST_CHUNK)
 
     def cut(self) -> None:
         """Close the connection once what was written has gone out, without the end of the body."""
+        self._outbox.flush()
         self._connection.close()
 
     def _formatted(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,10 +19,16 @@ def responder(body: bytes, budget: int = 100) -> tuple[ConnectionResponder, Body
     """One for a request whose body came with its head; the budget, and what is sent to the caller."""
     sent: list[bytes] = []
     bodies = BodyBudget(budget)
+
+    async def room() -> None:
+        """There always is some."""
+
     connection = SimpleNamespace(
         door=SimpleNamespace(bodies=bodies, outbox=Outbox()),
         transport=SimpleNamespace(write=sent.append),
         keep_alive=True,
+        room=room,
+        write_now=sent.append,
     )
     head = read_head(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n")
     exchange = Exchange("id", method="POST", path="/", client="")
@@ -70,3 +77,19 @@ async def test_a_reply_has_the_headers_that_it_was_given_and_the_gateways_own_on
     assert ("vary: Origin" if origin else "vary: *") in lines
     assert lines[-1] == "hello"
     assert given == {"content-type": "text/plain", "vary": "*"}
+
+
+async def test_the_end_does_not_overtake_a_piece_that_was_pushed_in_the_same_turn() -> None:
+    taker, _, sent = responder(b"")
+    taker.push(b"piece")
+    await taker.end()
+    assert sent == [b"5\r\npiece\r\n", b"0\r\n\r\n"]
+    await asyncio.sleep(0)
+    assert len(sent) == 2
+
+
+async def test_a_piece_that_is_written_does_not_overtake_one_that_was_pushed() -> None:
+    taker, _, sent = responder(b"")
+    taker.push(b"first")
+    await taker.write(b"then")
+    assert sent == [b"5\r\nfirst\r\n", b"4\r\nthen\r\n"]
