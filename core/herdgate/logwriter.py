@@ -72,6 +72,8 @@ class BackgroundStream:
     def _write_out(self) -> None:
         lines = self._lines[:]
         del self._lines[: len(lines)]  # what has come in the meantime stays
+        if self._lines:  # and was not the first, so nobody has said that it is there
+            self._there.set()
         written = sum(map(len, lines))
         lost = self._lost
         if lost > self._told:

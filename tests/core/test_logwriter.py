@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import SupportsIndex
 
 import pytest
 
@@ -123,3 +124,24 @@ def test_lines_of_several_processes_are_not_mixed_in_one_pipe() -> None:
     assert "".join(out.writes) == "".join(lines)
     assert all(piece.endswith("\n") for piece in out.writes)
     assert [len(piece) for piece in out.writes] == [4012, 91, 5001, 4]
+
+
+def test_a_line_that_comes_while_the_others_are_taken_is_not_left_lying() -> None:
+    out = io.StringIO()
+    stream = BackgroundStream(out)
+
+    class Interrupted(list[str]):
+        """Somebody logs between the look at the lines and their removal."""
+
+        once = True
+
+        def __delitem__(self, which: SupportsIndex | slice) -> None:
+            if Interrupted.once:
+                Interrupted.once = False
+                stream.write("meanwhile\n")
+            super().__delitem__(which)
+
+    stream._lines = Interrupted()
+    stream.write("first\n")
+    wait_until_written(out, "first\nmeanwhile\n")
+    stream.close()
