@@ -90,7 +90,8 @@ class Sources:
             raise Unusable(f"the entry point {point.value} is not a class")
         if point.dist is None:
             return Found(use, cls, point.value)
-        return Found(use, cls, point.dist.name, point.dist.version)
+        metadata = point.dist.metadata  # is read anew each time
+        return Found(use, cls, metadata["Name"], metadata["Version"])
 
     def _file(self, path: Path) -> ModuleType:
         path = path.resolve()

@@ -6,7 +6,6 @@ from typing import Any
 
 from sanic import Request, Sanic
 from sanic.config import Config
-from sanic.server import HttpProtocol
 
 from herdgate.front.door import Door
 
@@ -14,8 +13,8 @@ from herdgate.front.door import Door
 def create_app(name: str, door: Door) -> Sanic[Any, Any]:
     """An application whose connections come through this door. `name` must be unique in the process."""
     app: Sanic[Any, Any] = Sanic(name, config=Config(env_prefix=""), configure_logging=False)
-    # Sanic rewrites its own methods at the start of an application, which works once in a process.
-    app.config.update({"ACCESS_LOG": False, "TOUCHUP": not getattr(HttpProtocol, "__touched__", False)})
+    # To touch up is to write the methods of Sanic's own protocol anew, which nobody calls here.
+    app.config.update({"ACCESS_LOG": False, "TOUCHUP": False})
     app.ctx.door = door
     app.add_route(_unused, "/")  # Sanic refuses to start without a route
     return app
