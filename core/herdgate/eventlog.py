@@ -10,7 +10,10 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import TextIO
+
+from herdgate.logwriter import BackgroundStream
 
 _LEVEL = logging.INFO
 """Of every event."""
@@ -25,8 +28,8 @@ class LineFormatter(logging.Formatter):
 
 
 def log_event(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
-    """What `logger.info(message, extra=fields)` does, at a quarter of its price where only the log of this process
-    listens. Fields that are None are left out.
+    """What `logger.info(message, extra=fields)` does, at a fifth of its price where only the log of this process
+    listens. Fields that are None are left out. The line is made a moment later: leave `fields` as they are.
     """
     if not logger.isEnabledFor(_LEVEL):
         return
@@ -34,9 +37,13 @@ def log_event(logger: logging.Logger, message: str, fields: Mapping[str, object]
     if handler is None or not isinstance(formatter := handler.formatter, LineFormatter) or handler.lock is None:
         logger.info(message, extra=fields)
         return
-    line = formatter.line(time.time(), _LEVEL, logger.name, message, fields)
+    line = partial(formatter.line, time.time(), _LEVEL, logger.name, message, fields)
+    stream = handler.stream
     with handler.lock:
-        handler.stream.write(line + handler.terminator)
+        if isinstance(stream, BackgroundStream):
+            stream.write_line(line)
+        else:
+            stream.write(line() + handler.terminator)
 
 
 def _only_handler(logger: logging.Logger) -> logging.StreamHandler[TextIO] | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import SupportsIndex
 
 import pytest
 
 from herdgate import logwriter
+from herdgate.eventlog import log_event
+from herdgate.logs import MASK, JsonLines, Redactor
 from herdgate.logwriter import BackgroundStream, background_log
 
 
@@ -145,3 +149,61 @@ def test_a_line_that_comes_while_the_others_are_taken_is_not_left_lying() -> Non
     stream.write("first\n")
     wait_until_written(out, "first\nmeanwhile\n")
     stream.close()
+
+
+def test_a_line_of_which_there_are_many_is_made_by_the_thread_in_its_place() -> None:
+    out, makers = io.StringIO(), set()
+
+    def make(number: int) -> str:
+        makers.add(threading.current_thread().name)
+        return f"made {number}"
+
+    stream = BackgroundStream(out)
+    for number in range(100):
+        stream.write(f"given {number}\n")
+        stream.write_line(partial(make, number))
+    stream.close()
+    assert out.getvalue().splitlines() == [f"{how} {number}" for number in range(100) for how in ("given", "made")]
+    assert makers == {"log writer"}
+
+
+def test_a_line_that_cannot_be_made_is_said_to_be_missing_and_the_others_are_written() -> None:
+    out = io.StringIO()
+    stream = BackgroundStream(out)
+    stream.write("before\n")
+    stream.write_line(lambda: str({}["geheim"]))
+    stream.write("after\n")
+    stream.close()
+    assert out.getvalue().splitlines() == ["before", "a line of the log could not be made: KeyError", "after"]
+
+
+def test_lines_that_wait_to_be_made_count_towards_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logwriter, "LIMIT", 10 * logwriter.UNMADE)
+    monkeypatch.setattr(logwriter, "GATHER", 60)
+    out = io.StringIO()
+    stream = BackgroundStream(out)
+    for number in range(12):
+        stream.write_line(partial("{}".format, number))
+    stream.close()
+    assert out.getvalue().splitlines() == [
+        *map(str, range(10)),
+        "2 lines of the log were lost: nobody read them",
+    ]
+
+
+def test_events_of_a_process_that_serves_are_made_in_the_background(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(JsonLines(Redactor(["geheim"])))
+    root.handlers[:] = [handler]  # without those of pytest, which would want a record
+    with background_log():
+        logging.getLogger("herdgate.first").info("one")
+        monkeypatch.setattr(handler.stream, "write", None)  # which takes what is made already
+        log_event(logging.getLogger("herdgate.access"), "two geheim", {"status": 200, "model": None})
+    one, two = map(json.loads, out.getvalue().splitlines())
+    assert one["message"] == "one"
+    assert one["time"] <= two.pop("time")
+    del two["pid"]
+    assert two == {"level": "info", "logger": "herdgate.access", "message": f"two {MASK}", "status": 200}
