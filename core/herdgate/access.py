@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from pydantic import SecretStr
 
 from herdgate.names import ModelName
@@ -26,8 +27,7 @@ class Action(StrEnum):
     """Read what the gateway measures: `/metrics`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(msgspec.Struct, frozen=True):
     """What an action is about: one model, or, with `model` None, the gateway itself.
 
     `cloud`: using the model sends prompts to a third party, be it that its name says so or that a backend's entry does.
@@ -38,7 +38,7 @@ class Resource:
 
     def __post_init__(self) -> None:
         if self.model is not None and self.model.source == "cloud":
-            object.__setattr__(self, "cloud", True)
+            msgspec.structs.force_setattr(self, "cloud", True)
 
     def __str__(self) -> str:
         return self.model.display if self.model else "the gateway"

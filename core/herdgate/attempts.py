@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import httpx
+import msgspec
 
 from herdgate.access import Refusal
 from herdgate.backend import Candidate
@@ -56,8 +56,7 @@ class _Failed(Exception):  # noqa: N818 - it carries a Failure
         self.failure = failure
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct):
     """A reply with a good opening.
 
     `reply` gives what comes after `opening`, if `complete` does not say that this is all. `scope` holds the connection

@@ -13,7 +13,6 @@ from __future__ import annotations
 import codecs
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -42,13 +41,12 @@ class BadBody(ValueError):  # noqa: N818
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A request body whose top level every reader understands alike: one JSON object, or a form."""
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     """The bytes as the client sent them, fit for forwarding."""
-    fields: Mapping[str, msgspec.Raw] = field(repr=False, compare=False)
+    fields: Mapping[str, msgspec.Raw]
     """Every top-level key with the JSON text of its value; the keys are distinct even when their case is folded. The
     fields of a form are strings.
     """
@@ -56,6 +54,9 @@ class Body:
     """What the bytes are forwarded as."""
     reply_type: str | None = None
     """The content type of the reply, where the backend is known to name a wrong one."""
+
+    def __repr__(self) -> str:
+        return f"Body({len(self.raw)} bytes, {self.content_type})"  # never what users write
 
     @classmethod
     def read(cls, raw: bytes) -> Body:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -64,8 +63,7 @@ class AttemptOutcome(StrEnum):
     """The client left, or the gateway's own deadline passed: this says nothing about the backend."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One try at one backend. `around_attempt` sees it before and after.
 
     `failure` is set when `outcome` is FAILED; `status` is the status of the backend's reply. `sent_at` is the time, on
@@ -81,7 +79,7 @@ class Attempt:
     sent_at: float | None = None
     first_event_after: float | None = None
     left_because: str | None = None
-    stop_waiting: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    stop_waiting: Callable[[], None] | None = None
 
     def leave(self, reason: str) -> None:
         """Do not wait for this backend any longer: the attempt fails as DEAD, and the next candidate is tried.

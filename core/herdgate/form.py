@@ -8,7 +8,6 @@ and encoded headers, escapes in names, a field given twice. So only the one form
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import msgspec
 
@@ -60,7 +59,8 @@ def read_form(raw: bytes, content_type: str | None) -> Body:
         raise BadBody("the form has its boundary inside of a part")
     body = Body(raw, fields.read, f"multipart/form-data; boundary={boundary}")
     # Ollama calls every transcription NDJSON.
-    return replace(body, reply_type=_TEXT if body.text("response_format") in _TEXT_FORMATS else "application/json")
+    reply_type = _TEXT if body.text("response_format") in _TEXT_FORMATS else "application/json"
+    return msgspec.structs.replace(body, reply_type=reply_type)
 
 
 class _Fields:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 MAX_HEAD = 16 * 1024
 """Bytes in a request's head."""
@@ -38,8 +39,7 @@ class Refused(Exception):  # noqa: N818 - an answer to the caller
         self.path = path
 
 
-@dataclass(slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct):
     """One well-formed head. `headers` are by lower-case name; of several with one name it has them all, joined.
 
     `length` is that of the body in bytes, None if the body comes in chunks.
@@ -51,11 +51,14 @@ class RequestHead:
     """The target without its query."""
     modern: bool
     """HTTP/1.1, not 1.0."""
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     length: int | None = 0
     keep_alive: bool = True
     waits: bool = False
     """Whether the caller waits for `100 Continue` before it sends the body."""
+
+    def __repr__(self) -> str:
+        return f"RequestHead({self.method} {self.path})"  # no credentials
 
 
 def read_head(text: str) -> RequestHead:
