@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Any, cast
 
 import httpx
 
@@ -17,16 +17,20 @@ from herdgate.upstream.parser import ResponseParser
 from herdgate.upstream.silence import SilenceTimer
 from herdgate.upstream.stream import BodyStream
 
-_SOCKET_OPTIONS = (
-    ("IPPROTO_TCP", "TCP_NODELAY", 1),
-    ("SOL_SOCKET", "SO_KEEPALIVE", 1),
-    ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
-    ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
-    ("IPPROTO_TCP", "TCP_KEEPCNT", 3),
-    ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 30_000),
+_SOCKET_OPTIONS = tuple(
+    (level, getattr(socket, option), value)
+    for level, option, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
+    )
+    if hasattr(socket, option)  # not every system has all of them
 )
 """A backend may think for minutes without a byte on the wire. Keep-alive probes tell a backend that thinks from
-a machine that is gone, within 30 s; TCP_USER_TIMEOUT (ms) does the same while sent bytes are not acknowledged."""
+a machine that is gone, within 30 s; TCP_USER_TIMEOUT (ms) does the same while sent bytes are not acknowledged. The
+event loops see to TCP_NODELAY themselves."""
 
 _READ_SIZE = 65_536
 
@@ -207,13 +211,10 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket's options, as far as the system knows them; with TLS this is the transport below it."""
+        """Set the socket's options; with TLS this is the transport below it."""
         self._transport = cast(asyncio.Transport, transport)
         self._writable.set()
-        sock = transport.get_extra_info("socket")
-        for level, option, value in _SOCKET_OPTIONS:
-            with contextlib.suppress(AttributeError, OSError):
-                sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
+        _set_options(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Pass on bytes of the response; bytes that nobody asked for make the connection unusable."""
@@ -250,3 +251,16 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket has taken most of it."""
         self._writable.set()
+
+
+def _set_options(lent: Any) -> None:
+    """Set the options of the socket that a transport lends. uvloop makes a socket of its own for each call of that, so
+    this makes one for all of them.
+    """
+    sock = socket.socket(lent.family, lent.type, lent.proto, lent.fileno())
+    try:
+        for option in _SOCKET_OPTIONS:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(*option)
+    finally:
+        sock.detach()

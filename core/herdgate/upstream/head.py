@@ -57,8 +57,8 @@ def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHea
     if line is None:
         raise httpx.RemoteProtocolError("the response does not begin with a valid HTTP/1 status line")
     version, code, reason = line.groups("")
-    if code == "101":
-        raise httpx.RemoteProtocolError("the server switched protocols (101), which nobody asked for")
+    if code[0] == "1":
+        _check_interim(code, version)
     found = _FIELD.findall(text, line.end())
     if len(found) != text.count("\n", line.end()):
         raise httpx.RemoteProtocolError("malformed response: a line of its head is no header field")
@@ -76,6 +76,13 @@ def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHea
     keep_alive = _keeps_connection(version, found) if "connection" in headers else version == "1.1"
     ends = length is not None or coding is not None  # else with the connection
     return ResponseHead(version, int(code), reason, headers, found, length, coding is not None, ends and keep_alive)
+
+
+def _check_interim(code: str, version: str) -> None:
+    if code == "101":
+        raise httpx.RemoteProtocolError("the server switched protocols (101), which nobody asked for")
+    if version == "1.0":  # which has none (RFC 9110, section 15.2): for some readers this is the response itself
+        raise httpx.RemoteProtocolError(f"malformed response: {code} in HTTP/1.0")
 
 
 def _first_of_each(found: Fields) -> dict[str, str]:

@@ -6,11 +6,12 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import httpx
 import pytest
+import uvloop
 
 from herdgate.outbox import Outbox
 from herdgate.upstream import BodyStream, UpstreamTransport
@@ -368,3 +369,31 @@ async def test_no_descriptor_is_left(backend: Backend) -> None:
         await soon(peer.writer.wait_closed())
     await settle()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("new_event_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_machine_that_is_gone_is_noticed_and_nothing_waits_to_be_sent(
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def options() -> dict[str, int]:
+        backend = Backend(None)
+        await backend.start()
+        talk = Conversation(UpstreamTransport(), backend)
+        await idle_peer(talk)
+        (idle,) = (each for kept in talk.transport._pool._idle.values() for each in kept)
+        sock = idle._transport.get_extra_info("socket")
+        found = {name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in expected}
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await talk.transport.aclose()
+        await backend.stop()
+        return found
+
+    expected = {
+        "TCP_NODELAY": 1,
+        "TCP_KEEPIDLE": 15,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 30_000,
+    }
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(options()) == expected

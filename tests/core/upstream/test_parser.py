@@ -115,6 +115,7 @@ MALFORMED = {
     "transfer coding empty": OK + b"Transfer-Encoding:\r\n\r\n",
     "chunked in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "interim in HTTP/1.0": b"HTTP/1.0 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "101 without upgrade": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     "garbage behind an interim": b"HTTP/1.1 100 Continue\r\n\r\ngarbage",
     "empty line behind an interim": b"HTTP/1.1 100 Continue\r\n\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
