@@ -40,7 +40,7 @@ class Kind(StrEnum):
     ERROR_EVENT = "error_event"
     """A success status whose first event, or whole body, is an error."""
     SKIPPED = "skipped"
-    """An `around_attempt` plugin did not let the attempt begin."""
+    """The attempt did not begin: an `around_attempt` plugin did not let it, or the gateway itself could not."""
     PLUGIN = "plugin"
     """A plugin failed while the attempt was prepared."""
 

@@ -11,6 +11,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from herdgate.descriptors import ran_out
+
 AT_ONCE = 128
 """Connections that one turn of the loop may take; those that are served already must not wait for long either."""
 
@@ -34,7 +36,8 @@ class Crowd:
         for _ in range(AT_ONCE):
             try:
                 connection, _ = self._listener.accept()
-            except OSError:  # nobody is left, or no descriptor: the server itself says so in the log
+            except OSError as error:  # nobody is left, or no descriptor: then libuv turns them away
+                ran_out(error)
                 return
             connection.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))

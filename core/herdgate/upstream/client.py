@@ -12,6 +12,7 @@ from functools import lru_cache
 import httpx
 
 from herdgate.backend import Backend, BackendSettings
+from herdgate.descriptors import ran_out
 from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
 from herdgate.upstream.bounded import BoundedTransport
@@ -37,6 +38,8 @@ def failure_of(error: httpx.HTTPError | httpx.StreamError | httpx.InvalidURL, ph
     match error:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return Failure(Kind.TIMEOUT, Phase.CONNECT, f"no connection in time: {said}")
+        case httpx.ConnectError() if ran_out(error.__cause__):  # which says nothing about the backend
+            return Failure(Kind.SKIPPED, Phase.CONNECT, f"no connection: {said}")
         case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return Failure(Kind.UNREACHABLE, Phase.CONNECT, f"no connection: {said}")
         case httpx.LocalProtocolError():

@@ -31,7 +31,8 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
     tls: the context for https URLs; without one, the system's authorities are trusted.
     limits: how much a backend may send before its response is refused.
     idle_expiry: seconds after which an unused connection is closed.
-    max_idle: unused connections kept per origin.
+    max_idle: unused connections kept per origin: at least as many as go back in one turn of the event loop, or
+        those beyond it are opened anew in the next.
 
     Deadlines come with each request, in ``request.extensions["timeout"]``, in seconds, as httpx has them:
     ``connect`` for TCP and TLS together, ``write`` and ``read`` for silence. There is no limit on the number
@@ -47,7 +48,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         tls: ssl.SSLContext | None = None,
         limits: ResponseLimits = DEFAULT_LIMITS,
         idle_expiry: float = 30.0,
-        max_idle: int = 32,
+        max_idle: int = 1024,
     ) -> None:
         self._tls = tls
         self._limits = limits

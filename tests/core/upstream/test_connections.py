@@ -235,6 +235,18 @@ async def test_only_so_many_idle_connections_are_kept(backend: Backend) -> None:
     await talk.close()
 
 
+async def test_a_crowd_that_asks_again_needs_no_new_connection(talk: Conversation) -> None:
+    for _ in range(3):
+        calls = [talk.ask() for _ in range(100)]
+        while len(talk.backend.peers) < 100:
+            await talk.backend.accept()
+        for peer in talk.backend.peers:
+            await peer.answers(OK)
+        for call in calls:
+            await soon(call)
+    assert talk.backend.accepted == 100
+
+
 def pause_and_resume(body: BodyStream, data: bytes) -> None:
     """Be a sink that refers to the stream it is given to."""
     body.pause()

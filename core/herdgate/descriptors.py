@@ -1,0 +1,40 @@
+"""File descriptors: a stream needs two of them, and the usual limit of 1,024 is soon reached."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import time
+
+log = logging.getLogger("herdgate")
+
+TELL_EVERY = 60.0
+"""Seconds between two lines of the log about the same shortage."""
+
+_SHORT = (errno.EMFILE, errno.ENFILE)
+_told_at = float("-inf")
+
+
+def raise_limit() -> None:
+    """Allow this process, and those that it starts, as many as the system lets it have.
+
+    The low limit is there for programs that use `select`, as nobody here does.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not everywhere, and never worth not to start
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether this happened because no descriptor was left; then the log says so, and what to do."""
+    global _told_at
+    if not isinstance(error, OSError) or error.errno not in _SHORT:
+        return False
+    if time.monotonic() - _told_at >= TELL_EVERY:
+        _told_at = time.monotonic()
+        whose = "this process" if error.errno == errno.EMFILE else "this machine"
+        log.error("%s has no file descriptor left: raise its limit (ulimit -n), each stream needs two", whose)
+    return True
