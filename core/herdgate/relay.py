@@ -175,7 +175,8 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            await stream.relay(self._sink())
+            write_chunk = self._responder.chunk_writer() if self._limit is None else None
+            await stream.relay(self._sink(), write_chunk, self.tail.add)
         finally:
             self._responder.watch_flow(None, None)
 

@@ -64,6 +64,9 @@ class Caller:
         await asyncio.sleep(self.pause)
         self.got += data
 
+    def chunk_writer(self) -> None:
+        """It is sent no chunks."""
+
     def push(self, data: bytes) -> None:
         self.got += data
 

@@ -196,10 +196,12 @@ async def test_a_body_that_comes_steadily_may_take_longer(first: SimulatedOllama
         assert (await connection.reply()).status == 200
 
 
+@pytest.mark.parametrize("pace", [0.0, 0.002], ids=["many words at a time", "word by word"])
 async def test_a_stream_ends_where_it_is_longer_than_allowed(
-    first: SimulatedOllama, stream: Chat, toml: str, tmp_path: Path
+    first: SimulatedOllama, stream: Chat, toml: str, tmp_path: Path, pace: float
 ) -> None:
-    first.behaviour.reply_words = 2000
+    first.behaviour.reply_words = 1000
+    first.behaviour.pace = pace
     limited = toml.replace("[server]\n", '[server]\nmax_stream = "20 KiB"\n', 1)
     async with running_gateway(first, toml=limited, directory=tmp_path) as gateway:
         reply = await stream.ask(gateway)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -194,6 +195,10 @@ class ConnectionResponder:
     def push(self, data: bytes) -> None:
         """Send more of the body, however much is still unsent, together with what other streams have to send."""
         self._outbox.write(self._connection, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def chunk_writer(self) -> Callable[[bytes], None] | None:
+        """`push` for chunks that are framed already; None for HTTP/1.0, which has none."""
+        return partial(self._outbox.write, self._connection) if self._chunked else None
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""

@@ -224,7 +224,9 @@ class Connection(asyncio.Protocol):
             return
         self.answered = True
         self.silence.since = self._time()
-        stream.receive(data)
+        passage = stream.passage
+        if passage is None or not passage.take(data):
+            stream.receive(data)
 
     def eof_received(self) -> None:
         """Close our side too: a backend that will not send any more is of no use."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from herdgate.upstream.chunks import SIZES, ChunkReader
+from herdgate.upstream.chunks import ChunkReader
 from herdgate.upstream.head import ResponseHead, read_head
 from herdgate.upstream.pieces import END_OF_HEAD, HeadInPieces, too_large
 
@@ -72,6 +72,11 @@ class ResponseParser:
         """Whether the backend means to keep the connection; known once the head is there."""
         self.surplus = False
         """Whether bytes followed the end of the response, which makes the connection unfit for another."""
+
+    @property
+    def chunk_reader(self) -> ChunkReader | None:
+        """What reads the body, if it comes in chunks and has not ended."""
+        return self._chunks if self.step is ResponseParser._feed_chunked else None
 
     def feed(self, data: bytes) -> bytes:
         """Take what came from the socket and return the bytes of the body in it, chunk framing removed."""
@@ -160,11 +165,6 @@ class ResponseParser:
 
     def _feed_chunked(self, data: bytes) -> bytes:
         chunks = self._chunks
-        if chunks.between:  # then it is usually one whole chunk, which needs no more than this
-            line = data.find(b"\r\n")
-            size = SIZES.get(data[:line])
-            if size is not None and data[line + 2 + size :] == b"\r\n":
-                return data[line + 2 : -2]
         body = chunks.feed(data)
         if chunks.complete:
             self._end()

@@ -9,6 +9,7 @@ import httpx
 
 from herdgate.upstream.head import ResponseHead
 from herdgate.upstream.parser import ResponseParser
+from herdgate.upstream.passage import Passage, Sink
 
 if TYPE_CHECKING:
     from herdgate.upstream.connection import Connection
@@ -49,6 +50,7 @@ class BodyStream(httpx.AsyncByteStream):
         "_phase",
         "_sink",
         "_waiter",
+        "passage",
     )
 
     def __init__(self, connection: "Connection", parser: ResponseParser, idle_timeout: float | None) -> None:
@@ -60,10 +62,12 @@ class BodyStream(httpx.AsyncByteStream):
         self._error: Exception | None = None
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._sink: Callable[[bytes], None] | None = None
+        self._sink: Sink | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_answer: Callable[[], None] | None = None
+        self.passage: Passage | None = None
+        """What the connection gives single chunks to instead of this stream."""
 
     # For the consumer
 
@@ -88,8 +92,11 @@ class BodyStream(httpx.AsyncByteStream):
         """Whether the last byte is there, be it read or not."""
         return self._phase is Phase.COMPLETE
 
-    async def relay(self, sink: Callable[[bytes], None]) -> None:
+    async def relay(self, sink: Sink, write_chunk: Sink | None = None, note: Sink | None = None) -> None:
         """Hand over what is buffered, then call ``sink`` with the body in each read of the socket.
+
+        If ``write_chunk`` and ``note`` are given, reads that are exactly one chunk may go to these instead; see
+        ``Passage``.
 
         The calls come from the event loop's read callback, without waking a task; ``sink`` must not block.
         What it raises closes the connection and surfaces here. Returns at the end of the body. If ``sink``
@@ -99,10 +106,13 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             if self._buffer:
                 self._hand_over(sink, self._take())
+            reader = self._parser.chunk_reader
+            if write_chunk is not None and note is not None and reader is not None:
+                self.passage = Passage(reader, write_chunk, note)
             while await self._news():
                 pass
         finally:
-            self._sink = None  # it may well refer to this stream, in order to pause it
+            self._sink = self.passage = None  # they may well refer to this stream, in order to pause it
 
     def pause(self) -> None:
         """Leave the socket unread until ``resume``; the backend's silence does not count meanwhile."""
@@ -215,7 +225,7 @@ class BodyStream(httpx.AsyncByteStream):
         if self._buffered > HIGH_WATER and self._connection is not None:
             self._connection.pause_reading()
 
-    def _hand_over(self, sink: Callable[[bytes], None], body: bytes) -> None:
+    def _hand_over(self, sink: Sink, body: bytes) -> None:
         try:
             sink(body)
         except Exception as error:

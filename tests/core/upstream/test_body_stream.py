@@ -6,6 +6,7 @@ import time
 import httpx
 import pytest
 
+from herdgate.testing.gateway import until
 from herdgate.upstream.stream import HIGH_WATER
 
 from .conftest import Conversation, Peer, soon
@@ -126,6 +127,39 @@ async def test_relaying_hands_over_what_is_buffered_and_then_each_read(talk: Con
     peer.says(chunk(b"e"), END)
     await soon(relaying)
     assert got == [b"ab", b"cd", b"e"]
+
+
+async def test_single_chunks_may_be_relayed_as_they_came(talk: Conversation) -> None:
+    peer, response = await stream(talk)
+    body = talk.body(response)
+    peer.says(chunk(b"opening"))
+    await asyncio.sleep(0.05)
+    got: list[bytes] = []
+    written: list[bytes] = []
+    noted: list[bytes] = []
+    relaying = asyncio.create_task(body.relay(got.append, written.append, noted.append))
+    await asyncio.sleep(0)
+    assert got == [b"opening"]
+    peer.says(chunk(b"alone"))
+    await until(lambda: noted == [b"alone"])
+    assert written == [chunk(b"alone")]
+    peer.says(chunk(b"two"), chunk(b"at once"))
+    await until(lambda: got == [b"opening", b"twoat once"])
+    peer.says(chunk(b"last"), END)
+    await soon(relaying)
+    assert got == [b"opening", b"twoat once", b"last"]
+    assert written == [chunk(b"alone")]
+    assert body.passage is None
+
+
+async def test_a_body_that_comes_without_chunks_is_relayed_without_them(talk: Conversation) -> None:
+    peer, response = await stream(talk, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    got: list[bytes] = []
+    relaying = asyncio.create_task(talk.body(response).relay(got.append, got.append, got.append))
+    await asyncio.sleep(0)
+    peer.says(b"5\r\nhello\r\n")
+    await soon(relaying)
+    assert got == [b"5\r\nhello\r\n"]
 
 
 async def test_relaying_what_has_already_arrived_completely(talk: Conversation) -> None:
