@@ -105,7 +105,7 @@ class Heard(logging.Handler):
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.module != "watchdog":  # hypothesis thinks in the gateway's loop, which then stands still
+        if record.module != "watchdog":  # which sees hypothesis think, see below
             self.said.append(self.format(record))
 
 
@@ -120,6 +120,8 @@ async def gateway(backend: SimulatedOllama) -> AsyncIterator[RunningGateway]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("herdgate.front.door.Patience", lambda: SHORT)
         patch.setattr("herdgate.front.door.LOOK_EVERY", 0.01)
+        # Hypothesis thinks in the gateway's loop, which then stands still: that is no fault of the state's.
+        patch.setattr("herdgate.state.sqlite.CALL_LIMIT", 60.0)
         async with running_gateway(backend, toml='[server]\nclient_timeout = "50ms"\n') as running:
             yield running
 
