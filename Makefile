@@ -21,7 +21,7 @@ serve: $(RUNTIME) ## The gateway in front of real backends (.env, plugins.toml)
 	$(BIN)/proxyctl serve
 
 test: check redis ## Lint, types, layers, tests: what CI runs; PYTEST_ARGS='-k name' narrows the tests
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: $(DEVELOPMENT) ## Lint, types, layers
 	$(BIN)/ruff check
