@@ -24,8 +24,10 @@ def test_a_limit_that_cannot_be_raised_stays(monkeypatch: pytest.MonkeyPatch) ->
     def refused(*_: object) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(resource, "setrlimit", refused)
     raise_limit()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
