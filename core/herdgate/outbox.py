@@ -19,11 +19,14 @@ AT_ONCE = 200
 """Messages that then go out at once, until it is tried again whether there are more of them in one turn."""
 
 
-class Connection(Protocol):
-    """Who is given the message when its time has come."""
+class Wire(Protocol):
+    """Who is given the message when its time has come: an asyncio.Transport, or what behaves like one here."""
 
-    def write_now(self, data: bytes) -> None:
-        """Write it, unless the connection has become unfit for it in the meantime."""
+    def is_closing(self) -> bool:
+        """Whether the connection has become unfit for the message in the meantime."""
+
+    def write(self, data: bytes) -> None:
+        """Write it."""
 
 
 class Outbox:
@@ -35,26 +38,32 @@ class Outbox:
     __slots__ = ("_at_once", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Connection, bytes]] = []
+        self._waiting: list[tuple[Wire, bytes]] = []
         self._at_once = 0
 
-    def write(self, connection: Connection, data: bytes) -> None:
-        """Write this now or at the end of the turn."""
+    def write(self, wire: Wire, data: bytes) -> None:
+        """Write this now or at the end of the turn, unless the wire has been closed by then."""
         if not self._waiting:
             if self._at_once:
                 self._at_once -= 1
-                connection.write_now(data)
+                if not wire.is_closing():
+                    wire.write(data)
                 return
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((connection, data))
+        self._waiting.append((wire, data))
 
     def flush(self) -> None:
         """Write what waits; to be called before anything is written past the outbox on a connection that uses it."""
         waiting, self._waiting = self._waiting, []
         if 0 < len(waiting) < FEW:
             self._at_once = AT_ONCE
-        for connection, data in waiting:
+        for wire, data in waiting:
             try:
-                connection.write_now(data)
+                if not wire.is_closing():
+                    wire.write(data)
             except Exception:  # it must not keep from the others what is theirs
                 log.exception("a fault of the gateway itself")
+
+
+Route = tuple[Outbox, Wire]
+"""The way to one who is sent messages."""

@@ -175,8 +175,8 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            write_chunk = self._responder.chunk_writer() if self._limit is None else None
-            await stream.relay(self._sink(), write_chunk, self.tail.add)
+            route = self._responder.route_of_chunks() if self._limit is None else None
+            await stream.relay(self._sink(), route, self.tail.add)
         finally:
             self._responder.watch_flow(None, None)
 

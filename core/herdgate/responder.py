@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from herdgate.access import Credentials
+from herdgate.outbox import Route
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer to the caller
@@ -55,8 +56,8 @@ class Responder(Protocol):
     def push(self, data: bytes) -> None:
         """Send more of it without waiting; `watch_flow` tells when to stop pushing."""
 
-    def chunk_writer(self) -> Callable[[bytes], None] | None:
-        """`push` for chunks that have their frame already; None if this caller is sent none."""
+    def route_of_chunks(self) -> Route | None:
+        """What `push` does, for chunks that have their frame already; None if this caller is sent none."""
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Be told when the caller does not read what was pushed, and when it does again. None ends that."""

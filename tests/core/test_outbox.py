@@ -13,8 +13,12 @@ class Wire:
     def __init__(self, written: list[tuple[str, bytes]], name: str) -> None:
         self._written = written
         self._name = name
+        self.closed = False
 
-    def write_now(self, data: bytes) -> None:
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def write(self, data: bytes) -> None:
         self._written.append((self._name, data))
 
 
@@ -37,7 +41,7 @@ async def test_it_goes_out_before_a_task_that_the_same_turn_has_woken_goes_on() 
 
     async def end() -> None:
         await ended
-        wire.write_now(b"end")
+        wire.write(b"end")
 
     task = asyncio.create_task(end())
     await asyncio.sleep(0)
@@ -49,7 +53,7 @@ async def test_it_goes_out_before_a_task_that_the_same_turn_has_woken_goes_on() 
 
 async def test_a_fault_of_one_connection_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Wire):
-        def write_now(self, data: bytes) -> None:
+        def write(self, data: bytes) -> None:
             raise RuntimeError("the handler is closed")
 
     written: list[tuple[str, bytes]] = []
@@ -59,6 +63,17 @@ async def test_a_fault_of_one_connection_keeps_nothing_from_the_others(caplog: p
     await asyncio.sleep(0)
     assert written == [("there", b"2")]
     assert "the handler is closed" in caplog.text
+
+
+async def test_what_is_for_a_wire_that_was_closed_in_the_meantime_is_dropped() -> None:
+    written: list[tuple[str, bytes]] = []
+    outbox, wires = Outbox(), [Wire(written, name) for name in ("there", "gone")]
+    for wire in wires:
+        outbox.write(wire, b"piece")
+    wires[1].closed = True
+    await asyncio.sleep(0)
+    outbox.write(wires[1], b"another, which would go out at once")
+    assert written == [("there", b"piece")]
 
 
 async def test_few_pieces_do_not_wait_until_it_is_tried_again() -> None:

@@ -64,7 +64,7 @@ class Caller:
         await asyncio.sleep(self.pause)
         self.got += data
 
-    def chunk_writer(self) -> None:
+    def route_of_chunks(self) -> None:
         """It is sent no chunks."""
 
     def push(self, data: bytes) -> None:

@@ -305,11 +305,6 @@ class GatewayConnection(asyncio.Protocol):
 
     # writing
 
-    def write_now(self, data: bytes) -> None:
-        """Send this, unless the caller has left; for the door's outbox."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
-
     async def room(self) -> None:
         """Wait until the caller has read most of what was written."""
         if self.full and not self.transport.is_closing():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 
 from pydantic import SecretStr
 
@@ -15,6 +14,7 @@ from herdgate.front import wire
 from herdgate.front.connection import AHEAD, GatewayConnection
 from herdgate.front.head import RequestHead
 from herdgate.front.incoming import BadChunks, Incoming
+from herdgate.outbox import Route
 from herdgate.responder import BodyTooLarge
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -194,11 +194,11 @@ class ConnectionResponder:
 
     def push(self, data: bytes) -> None:
         """Send more of the body, however much is still unsent, together with what other streams have to send."""
-        self._outbox.write(self._connection, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._outbox.write(self._transport, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
-    def chunk_writer(self) -> Callable[[bytes], None] | None:
-        """`push` for chunks that are framed already; None for HTTP/1.0, which has none."""
-        return partial(self._outbox.write, self._connection) if self._chunked else None
+    def route_of_chunks(self) -> Route | None:
+        """What `push` does, for chunks that have their frame already; None for HTTP/1.0, which has none."""
+        return (self._outbox, self._transport) if self._chunked else None
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Have the connection report when the caller stops and starts reading."""

@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_diverted",
         "_on_closed",
         "_on_idle",
         "_outbox",
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport  # from the moment there is one
         self._stream: BodyStream | None = None
         self._sent = True
+        self._diverted = False
         self._reading_paused = False
         self._writable = asyncio.Event()
 
@@ -116,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._stream = stream = BodyStream(self, parser, idle_timeout)
         return stream
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write_part(self, data: bytes | memoryview) -> None:
         """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
         if self._state is State.BUSY and not self._transport.is_closing():
             self._transport.write(data)
@@ -125,10 +127,19 @@ class Connection(asyncio.Protocol):
         """Send a whole request, together with those that go elsewhere in this turn of the loop."""
         self._outbox.write(self, request)
 
-    def write_now(self, data: bytes) -> None:
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
         """Send all of a request, or what is left of it, unless the exchange has ended already."""
-        self.write(data)
+        self.write_part(data)
         self._sent = True
+
+    def divert(self, protocol: asyncio.Protocol) -> None:
+        """Until the end of the exchange have the socket's bytes go to this, which gives back what is not for it."""
+        self._diverted = True
+        self._transport.set_protocol(protocol)
 
     async def drain(self, seconds: float | None) -> None:
         """Wait until the backend has taken most of what was written.
@@ -156,6 +167,9 @@ class Connection(asyncio.Protocol):
         self._stream = None
         self.silence.seconds = None
         transport = self._transport
+        if self._diverted:
+            self._diverted = False
+            transport.set_protocol(self)
         all_taken = self._sent and not transport.get_write_buffer_size() and not transport.is_closing()
         if self._state is State.BUSY and reusable and all_taken:
             self._state = State.IDLE
@@ -224,9 +238,7 @@ class Connection(asyncio.Protocol):
             return
         self.answered = True
         self.silence.since = self._time()
-        passage = stream.passage
-        if passage is None or not passage.take(data):
-            stream.receive(data)
+        stream.receive(data)
 
     def eof_received(self) -> None:
         """Close our side too: a backend that will not send any more is of no use."""

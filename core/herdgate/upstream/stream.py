@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from herdgate.outbox import Route
 from herdgate.upstream.head import ResponseHead
 from herdgate.upstream.parser import ResponseParser
 from herdgate.upstream.passage import Passage, Sink
@@ -50,7 +51,6 @@ class BodyStream(httpx.AsyncByteStream):
         "_phase",
         "_sink",
         "_waiter",
-        "passage",
     )
 
     def __init__(self, connection: "Connection", parser: ResponseParser, idle_timeout: float | None) -> None:
@@ -66,8 +66,6 @@ class BodyStream(httpx.AsyncByteStream):
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_answer: Callable[[], None] | None = None
-        self.passage: Passage | None = None
-        """What the connection gives single chunks to instead of this stream."""
 
     # For the consumer
 
@@ -92,27 +90,30 @@ class BodyStream(httpx.AsyncByteStream):
         """Whether the last byte is there, be it read or not."""
         return self._phase is Phase.COMPLETE
 
-    async def relay(self, sink: Sink, write_chunk: Sink | None = None, note: Sink | None = None) -> None:
+    async def relay(self, sink: Sink, route: Route | None = None, note: Sink | None = None) -> None:
         """Hand over what is buffered, then call ``sink`` with the body in each read of the socket.
 
-        If ``write_chunk`` and ``note`` are given, reads that are exactly one chunk may go to these instead; see
-        ``Passage``.
+        If ``route`` and ``note`` are given, reads that are exactly one chunk may go to these instead; see ``Passage``.
 
         The calls come from the event loop's read callback, without waking a task; ``sink`` must not block.
         What it raises closes the connection and surfaces here. Returns at the end of the body. If ``sink``
         cannot keep up it calls ``pause``, and ``resume`` later.
         """
         self._sink = sink
+        passage = None
         try:
             if self._buffer:
                 self._hand_over(sink, self._take())
-            reader = self._parser.chunk_reader
-            if write_chunk is not None and note is not None and reader is not None:
-                self.passage = Passage(reader, write_chunk, note)
+            connection, reader = self._connection, self._parser.chunk_reader
+            if connection is not None and reader is not None and route is not None and note is not None:
+                passage = Passage(connection, reader, route, note)
+                connection.divert(passage)
             while await self._news():
                 pass
         finally:
-            self._sink = self.passage = None  # they may well refer to this stream, in order to pause it
+            self._sink = None  # it may well refer to this stream, in order to pause it
+            if passage is not None:
+                passage.flush()
 
     def pause(self) -> None:
         """Leave the socket unread until ``resume``; the backend's silence does not count meanwhile."""

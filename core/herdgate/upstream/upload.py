@@ -17,7 +17,7 @@ async def upload(connection: Connection, stream: BodyStream, request: OutgoingRe
     is for ``stream`` to tell. Raises ``httpx.WriteTimeout``, ``httpx.LocalProtocolError`` if the body is not as
     long as it was declared, and whatever the body's iterator raises.
     """
-    connection.write(request.head)
+    connection.write_part(request.head)
     try:
         async with asyncio.timeout(None) as until_answer:
             stream.when_answered(lambda: until_answer.reschedule(0))
@@ -38,11 +38,11 @@ async def _send_body(connection: Connection, request: OutgoingRequest, seconds: 
             if request.length is not None and sent > request.length:
                 raise httpx.LocalProtocolError(f"the body is longer than its Content-Length of {request.length}")
             for piece in request.frame(part):
-                connection.write(piece)
+                connection.write_part(piece)
                 await connection.drain(seconds)
     finally:
         if isinstance(parts, AsyncGenerator):
             await parts.aclose()
     if request.length is not None and sent < request.length:
         raise httpx.LocalProtocolError(f"the body has {sent} bytes, its Content-Length says {request.length}")
-    connection.write_now(request.last_bytes)
+    connection.write(request.last_bytes)

@@ -90,14 +90,3 @@ async def test_a_request_whose_caller_leaves_before_it_has_begun_leaves_nothing_
     for _ in range(3):
         await asyncio.sleep(0)
     assert (door.running, door.heard) == (set(), [])
-
-
-async def test_a_piece_for_a_caller_that_has_left_in_the_meantime_is_dropped() -> None:
-    app = SimpleNamespace(ctx=SimpleNamespace(door=Listening()))
-    connection = GatewayConnection(loop=asyncio.get_running_loop(), app=app, connections=set())
-    transport = Closing()
-    connection.connection_made(transport)
-    connection.write_now(b"there")
-    transport.closing = True
-    connection.write_now(b"gone")
-    assert transport.written == [b"there"]

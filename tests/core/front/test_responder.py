@@ -25,10 +25,9 @@ def responder(body: bytes, budget: int = 100) -> tuple[ConnectionResponder, Body
 
     connection = SimpleNamespace(
         door=SimpleNamespace(bodies=bodies, outbox=Outbox()),
-        transport=SimpleNamespace(write=sent.append),
+        transport=SimpleNamespace(write=sent.append, is_closing=lambda: False),
         keep_alive=True,
         room=room,
-        write_now=sent.append,
     )
     head = read_head(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n")
     exchange = Exchange("id", method="POST", path="/", client="")

@@ -1,11 +1,14 @@
 """Reading a body: pulled, pushed, paused, abandoned."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import httpx
 import pytest
 
+from herdgate.outbox import Outbox
 from herdgate.testing.gateway import until
 from herdgate.upstream.stream import HIGH_WATER
 
@@ -129,33 +132,99 @@ async def test_relaying_hands_over_what_is_buffered_and_then_each_read(talk: Con
     assert got == [b"ab", b"cd", b"e"]
 
 
+class Caller:
+    """Notes what is written to it."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.got.append(data)
+
+
 async def test_single_chunks_may_be_relayed_as_they_came(talk: Conversation) -> None:
     peer, response = await stream(talk)
     body = talk.body(response)
     peer.says(chunk(b"opening"))
     await asyncio.sleep(0.05)
     got: list[bytes] = []
-    written: list[bytes] = []
     noted: list[bytes] = []
-    relaying = asyncio.create_task(body.relay(got.append, written.append, noted.append))
+    caller = Caller()
+    relaying = asyncio.create_task(body.relay(got.append, (Outbox(), caller), noted.append))
     await asyncio.sleep(0)
     assert got == [b"opening"]
     peer.says(chunk(b"alone"))
-    await until(lambda: noted == [b"alone"])
-    assert written == [chunk(b"alone")]
+    await until(lambda: caller.got == [chunk(b"alone")])
     peer.says(chunk(b"two"), chunk(b"at once"))
     await until(lambda: got == [b"opening", b"twoat once"])
-    peer.says(chunk(b"last"), END)
+    assert noted == [b"alone"]
+    peer.says(chunk(b"last"))
+    await until(lambda: len(caller.got) == 2)
+    peer.says(END)
     await soon(relaying)
-    assert got == [b"opening", b"twoat once", b"last"]
-    assert written == [chunk(b"alone")]
-    assert body.passage is None
+    assert got == [b"opening", b"twoat once"]
+    assert caller.got == [chunk(b"alone"), chunk(b"last")]
+    assert noted == [b"alone", b"last"]
+
+
+async def test_a_kept_connection_knows_nothing_more_of_what_was_relayed_on_it(talk: Conversation) -> None:
+    peer, response = await stream(talk)
+    caller = Caller()
+    got = caller.got
+    relaying = asyncio.create_task(talk.body(response).relay(caller.write, (Outbox(), caller), lambda _: None))
+    await asyncio.sleep(0)
+    peer.says(chunk(b"all"))
+    await until(lambda: got == [chunk(b"all")])
+    peer.says(END)
+    await soon(relaying)
+    call = talk.ask()
+    await peer.answers(CHUNKED + chunk(b"other") + END)
+    assert await talk.read(await soon(call)) == b"other"
+    assert got == [chunk(b"all")]
+    left = weakref.ref(caller)
+    del caller, relaying
+    gc.collect()
+    assert left() is None
+    assert talk.backend.accepted == 1
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "silence"])
+async def test_a_relayed_body_that_ends_too_early_says_so_and_has_noted_all(talk: Conversation, end: str) -> None:
+    peer, response = await stream(talk, read=0.5)
+    noted: list[bytes] = []
+    caller = Caller()
+    relaying = asyncio.create_task(talk.body(response).relay(caller.write, (Outbox(), caller), noted.append))
+    await asyncio.sleep(0)
+    peer.says(chunk(b"beginning"))
+    await until(lambda: caller.got == [chunk(b"beginning")])
+    if end == "eof":
+        peer.hangs_up()
+    elif end == "reset":
+        peer.resets()
+    expected = {"eof": httpx.RemoteProtocolError, "reset": httpx.ReadError, "silence": httpx.ReadTimeout}
+    with pytest.raises(expected[end]):
+        await soon(relaying)
+    assert noted == [b"beginning"]
+
+
+async def test_a_relayed_chunk_ends_the_silence(talk: Conversation) -> None:
+    peer, response = await stream(talk, read=1.0)
+    caller = Caller()
+    relaying = asyncio.create_task(talk.body(response).relay(caller.write, (Outbox(), caller), lambda _: None))
+    for number in range(5):
+        await asyncio.sleep(0.4)
+        peer.says(chunk(b"%d" % number))
+    peer.says(END)
+    await soon(relaying)
 
 
 async def test_a_body_that_comes_without_chunks_is_relayed_without_them(talk: Conversation) -> None:
     peer, response = await stream(talk, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
     got: list[bytes] = []
-    relaying = asyncio.create_task(talk.body(response).relay(got.append, got.append, got.append))
+    relaying = asyncio.create_task(talk.body(response).relay(got.append, (Outbox(), Caller()), got.append))
     await asyncio.sleep(0)
     peer.says(b"5\r\nhello\r\n")
     await soon(relaying)

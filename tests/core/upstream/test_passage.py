@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herdgate.outbox import Outbox
 from herdgate.upstream.chunks import ChunkReader
 from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseParser
 from herdgate.upstream.passage import Passage
@@ -13,19 +19,72 @@ from herdgate.upstream.passage import Passage
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def passage(reader: ChunkReader | None = None) -> tuple[Passage, list[bytes], list[bytes]]:
-    written: list[bytes] = []
-    noted: list[bytes] = []
-    return Passage(reader or ChunkReader(1024), written.append, noted.append), written, noted
+class Connection:
+    """Takes what a passage leaves to it."""
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self.loop = SimpleNamespace(time=lambda: 7.0)
+        self.silence = SimpleNamespace(since=0.0)
+        self.heard: list[object] = []
+        self._take = take
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.append(data)
+        self._take(data)
+
+    def eof_received(self) -> None:
+        self.heard.append("eof")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.heard.append(exc)
+
+    def pause_writing(self) -> None:
+        self.heard.append("pause")
+
+    def resume_writing(self) -> None:
+        self.heard.append("resume")
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"x" * 1023])
-def test_one_chunk_goes_on_as_it_came(content: bytes) -> None:
+class Caller:
+    """Is written to, and notes it."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.got.append(data)
+
+
+class Case:
+    """A passage and all that is around it. `parse` is what the connection does with the bytes it gets."""
+
+    def __init__(self, reader: ChunkReader | None = None, parse: Callable[[bytes], object] | None = None) -> None:
+        reader = reader or ChunkReader(1024)
+        self.connection = Connection(parse or (lambda _: None))
+        self.outbox = Outbox()
+        self.caller = Caller()
+        self.noted: list[bytes] = []
+        connection = cast(Any, self.connection)
+        self.passage = Passage(connection, reader, (self.outbox, self.caller), self.noted.append)
+
+    def take(self, data: bytes) -> None:
+        self.passage.data_received(data)
+        self.outbox.flush()
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\n", b"\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"x" * 1023])
+async def test_one_chunk_goes_on_as_it_came(content: bytes) -> None:
     chunk = b"%x\r\n%b\r\n" % (len(content), content)
-    short, written, noted = passage()
-    assert short.take(chunk)
-    assert written == [chunk]
-    assert noted == [content]
+    case = Case()
+    case.take(chunk)
+    case.passage.flush()
+    assert case.caller.got == [chunk]
+    assert case.noted == [content]
+    assert case.connection.heard == []
+    assert case.connection.silence.since == 7.0
 
 
 @pytest.mark.parametrize(
@@ -50,19 +109,50 @@ def test_one_chunk_goes_on_as_it_came(content: bytes) -> None:
         b"\r\nhello\r\n",
     ],
 )
-def test_anything_else_is_left_to_the_parser(data: bytes) -> None:
-    short, written, noted = passage()
-    assert not short.take(data)
-    assert (written, noted) == ([], [])
+async def test_anything_else_is_left_to_the_connection(data: bytes) -> None:
+    case = Case()
+    case.take(data)
+    case.passage.flush()
+    assert case.connection.heard == [data]
+    assert (case.caller.got, case.noted) == ([], [])
 
 
 @pytest.mark.parametrize("begun", [b"5", b"c\r\n", b"0\r\n", b"c\r\n5\r\nhello\r\n"])
-def test_what_looks_like_a_chunk_inside_of_another_is_none(begun: bytes) -> None:
+async def test_what_looks_like_a_chunk_inside_of_another_is_none(begun: bytes) -> None:
     reader = ChunkReader(1024)
     reader.feed(begun)
-    short, written, _ = passage(reader)
-    assert not short.take(b"5\r\nhello\r\n")
-    assert not written
+    before = Case(reader)
+    before.take(b"5\r\nhello\r\n")
+    assert not before.caller.got
+
+    reader = ChunkReader(1024)
+    meanwhile = Case(reader, reader.feed)
+    meanwhile.take(begun)
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        meanwhile.take(b"5\r\nhello\r\n")
+    assert not meanwhile.caller.got
+
+
+async def test_all_is_noted_in_its_order_and_before_the_connection_hears_of_more() -> None:
+    case = Case()
+    contents = [b"%d" % number for number in range(30)]
+    for content in contents:
+        case.take(b"%x\r\n%b\r\n" % (len(content), content))
+    assert len(case.noted) < len(contents)
+    seen: list[bytes] = []
+    case.connection._take = lambda _: seen.extend(case.noted)
+    case.take(b"0\r\n\r\n")
+    assert b"".join(seen) == b"".join(contents)
+
+
+async def test_what_is_not_about_bytes_is_left_to_the_connection() -> None:
+    case = Case()
+    lost = ConnectionResetError()
+    case.passage.pause_writing()
+    case.passage.resume_writing()
+    case.passage.eof_received()
+    case.passage.connection_lost(lost)
+    assert case.connection.heard == ["pause", "resume", "eof", lost]
 
 
 _contents = st.one_of(
@@ -73,7 +163,9 @@ _lines = st.sampled_from([b"%x", b"%X", b"0%x", b"%x;a=b"])
 
 
 @given(contents=st.lists(_contents, min_size=1, max_size=8), data=st.data())
-def test_however_a_body_is_cut_both_ways_together_give_all_of_it(contents: list[bytes], data: st.DataObject) -> None:
+async def test_however_a_body_is_cut_both_ways_together_give_all_of_it(
+    contents: list[bytes], data: st.DataObject
+) -> None:
     chunks = [b"%b\r\n%b\r\n" % (data.draw(_lines) % len(content), content) for content in contents]
     raw = b"".join([*chunks, b"0\r\n\r\n"])
     ends = list(itertools.accumulate(map(len, chunks)))
@@ -82,12 +174,17 @@ def test_however_a_body_is_cut_both_ways_together_give_all_of_it(contents: list[
     parser.feed(HEAD)
     reader = parser.chunk_reader
     assert reader is not None
-    short, written, noted = passage(reader)
+
+    def parse(part: bytes) -> None:
+        if body := parser.feed(part):
+            case.caller.write(b"%x\r\n%b\r\n" % (len(body), body))
+            case.noted.append(body)
+
+    case = Case(reader, parse)
     for start, end in itertools.pairwise(cuts):
-        if not short.take(raw[start:end]) and (body := parser.feed(raw[start:end])):
-            written.append(b"%x\r\n%b\r\n" % (len(body), body))
-            noted.append(body)
+        case.take(raw[start:end])
+    case.passage.flush()
     assert parser.complete
     assert not parser.surplus
-    assert b"".join(noted) == b"".join(contents)
-    assert ChunkReader(1024).feed(b"".join([*written, b"0\r\n\r\n"])) == b"".join(contents)
+    assert b"".join(case.noted) == b"".join(contents)
+    assert ChunkReader(1024).feed(b"".join([*case.caller.got, b"0\r\n\r\n"])) == b"".join(contents)
