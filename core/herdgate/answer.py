@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 from herdgate.errors import Reply
 from herdgate.exchange import Exchange, Outcome, Stage, Summary
-from herdgate.relay import TAIL, Relay
+from herdgate.relay import Relay
 from herdgate.responder import Responder
+
+_TAIL = 2 * 1024
+"""How many of the last bytes of a reply that was sent whole the plugins are told."""
 
 
 class Answer:
@@ -91,6 +94,6 @@ class Answer:
             seconds=time.monotonic() - self.exchange.started,
             sent=tail.sent if tail else self._sent,
             first_byte_after=self._first_byte_after,
-            tail=bytes(tail) if tail else self._body[-TAIL:],
+            tail=bytes(tail) if tail else self._body[-_TAIL:],
             backend=self._backend,
         )

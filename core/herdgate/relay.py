@@ -23,9 +23,9 @@ from herdgate.surface import Endpoint
 from herdgate.upstream.client import UpstreamReply, failure_of
 from herdgate.upstream.stream import BodyStream
 
-TAIL = 2 * 1024
-"""How many of the last bytes are kept, at least: enough for the final events of a usual reply, which are a third of it.
-Twice as many would cost each open stream 5 kB.
+TAIL = 1024
+"""How many of the last bytes are kept, at least: enough for the final events of a usual reply, in which the tokens are
+counted. All open streams keep so many, some of them twice.
 """
 
 BROKE = "the model's reply was interrupted"
@@ -132,10 +132,11 @@ class Relay:
 
     async def run(self, body: UpstreamReply, idle_timeout: float) -> Failure | None:
         """Send the rest and end the reply. Returns what broke it, None if it went out whole."""
+        last = b""
         try:
             stream = None if self._filters else body.pushing
             if stream is not None:
-                await self._push(stream, idle_timeout)
+                last = await self._push(stream, idle_timeout)
             else:
                 await self._pull(body, idle_timeout)
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -153,9 +154,11 @@ class Relay:
             await self.break_off(TOO_LONG)
             return Failure(Kind.MALFORMED, Phase.STREAM, f"the stream is longer than {self._limit} bytes")
         if not self._complete():
+            if last:
+                self._responder.push(last)
             await self.break_off(INCOMPLETE)
             return Failure(Kind.BROKEN, Phase.STREAM, "the stream ended without its terminal event")
-        await self._responder.end()
+        await self._responder.end(last)
         return None
 
     async def break_off(self, message: str) -> None:
@@ -166,19 +169,23 @@ class Relay:
         await self._send(in_band(self._endpoint, message, tail=bytes(self.tail)))
         await self._responder.end()
 
-    async def _push(self, stream: BodyStream, idle_timeout: float) -> None:
+    async def _push(self, stream: BodyStream, idle_timeout: float) -> bytes:
         """Each read of the backend's socket becomes one write to the caller's, within the same callback of the loop.
 
         No task wakes up and nothing is copied to be looked at. While the caller does not read, neither does the
-        gateway.
+        gateway. What came together with the end of the reply is returned: it goes out together with the end.
         """
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
             route = self._responder.route_of_chunks() if self._limit is None else None
-            await stream.relay(self._sink(), route, self.tail.add)
+            last = await stream.relay(self._sink(), route, self.tail.add)
         finally:
             self._responder.watch_flow(None, None)
+        if last:
+            self._check_length(last)
+            self.tail.add(last)
+        return last
 
     def _sink(self) -> Callable[[bytes], None]:
         """What takes each piece. A closure over what it needs: it runs for every chunk of every stream."""

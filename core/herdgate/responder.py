@@ -62,8 +62,8 @@ class Responder(Protocol):
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         """Be told when the caller does not read what was pushed, and when it does again. None ends that."""
 
-    async def end(self) -> None:
-        """End a begun reply cleanly."""
+    async def end(self, last: bytes = b"") -> None:
+        """End a begun reply cleanly, with these as its last bytes."""
 
     def cut(self) -> None:
         """Break the connection, so that the caller sees that the reply is not complete."""

@@ -5,7 +5,8 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -73,11 +74,27 @@ class Caller:
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:
         self.flow = (on_full, on_ready)
 
-    async def end(self) -> None:
+    async def end(self, last: bytes = b"") -> None:
+        self.got += last
         self.ended = True
 
     def cut(self) -> None:
         self.was_cut = True
+
+
+class Ends:
+    """A body of which only the last bytes are still to come."""
+
+    def __init__(self, last: bytes) -> None:
+        self._last = last
+
+    def set_idle_timeout(self, seconds: float) -> None:
+        """Any will do."""
+
+    pause = resume = set_idle_timeout
+
+    async def relay(self, *_: object) -> bytes:
+        return self._last
 
 
 class Same:
@@ -210,6 +227,28 @@ async def test_a_reply_without_events_is_cut_when_it_breaks(
     assert (caller.was_cut, caller.ended, bytes(caller.got)) == (True, False, b'{"embeddings":')
 
 
+async def test_what_came_with_the_end_of_a_reply_goes_out_with_the_end(caller: Caller) -> None:
+    """An event stream's end is checked in between."""
+    for last, ending in ((b"data: [DONE]\n\n", b""), (b"data: {}\n\n", in_band(endpoint_of(SSE[0]), INCOMPLETE))):
+        caller.got, caller.ended = bytearray(), False
+        relay = Relay(endpoint_of(SSE[0]), Framing.SSE, caller, None)
+        relay.begin(200, {}, b"data: {}\n\n")
+        failure = await relay.run(cast(Any, SimpleNamespace(pushing=Ends(last))), 1.0)
+        assert (failure is None) == (ending == b"")
+        assert caller.got == b"data: {}\n\n" + last + ending
+        assert relay.tail.sent == len(caller.got)
+        assert caller.ended
+
+
+async def test_what_came_with_the_end_counts_for_the_limit(caller: Caller) -> None:
+    relay = Relay(endpoint_of(SSE[0]), Framing.SSE, caller, None, limit=20)
+    relay.begin(200, {}, b"data: {}\n\n")
+    failure = await relay.run(cast(Any, SimpleNamespace(pushing=Ends(b"data: [DONE]\n\n"))), 1.0)
+    assert failure is not None
+    assert failure.detail == "the stream is longer than 20 bytes"
+    assert b"DONE" not in caller.got
+
+
 @pytest.mark.parametrize("kind", WAYS)
 @pytest.mark.parametrize(
     "fault",
@@ -223,7 +262,7 @@ async def test_an_event_stream_without_its_terminal_event_gets_the_error(
     _, failure = await relayed(backend, caller, SSE, kind)
     assert failure is not None
     assert (failure.kind, failure.phase) == (Kind.BROKEN, Phase.STREAM)
-    assert caller.got.endswith(in_band(endpoint_of(SSE[0]), INCOMPLETE))
+    assert caller.got.endswith(b"\n\n" + in_band(endpoint_of(SSE[0]), INCOMPLETE))
 
 
 @pytest.mark.parametrize("kind", WAYS)

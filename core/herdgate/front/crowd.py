@@ -39,7 +39,6 @@ class Crowd:
             except OSError as error:  # nobody is left, or no descriptor: then libuv turns them away
                 ran_out(error)
                 return
-            connection.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
             self._coming.add(task)
             task.add_done_callback(self._came)

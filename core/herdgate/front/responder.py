@@ -204,11 +204,13 @@ class ConnectionResponder:
         """Have the connection report when the caller stops and starts reading."""
         self._connection.watch_flow(on_full, on_ready)
 
-    async def end(self) -> None:
-        """End the body."""
+    async def end(self, last: bytes = b"") -> None:
+        """End the body with these bytes, in one packet."""
         self._outbox.flush()
         if self._chunked:
-            self._transport.write(wire.LAST_CHUNK)
+            last = wire.chunk(last) + wire.LAST_CHUNK
+        if last:
+            self._transport.write(last)
 
     def cut(self) -> None:
         """Close the connection once what was written has gone out, without the end of the body."""

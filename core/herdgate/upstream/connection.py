@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_diverted",
+        "_full",
         "_on_closed",
         "_on_idle",
         "_outbox",
@@ -96,7 +97,10 @@ class Connection(asyncio.Protocol):
         self._sent = True
         self._diverted = False
         self._reading_paused = False
-        self._writable = asyncio.Event()
+        self._full = False
+        """Whether the backend takes no more for now."""
+        self._writable: asyncio.Future[None] | None = None
+        """What waits for it to take more: made when it is needed, which for most connections is never."""
 
     # Exchanges
 
@@ -148,15 +152,18 @@ class Connection(asyncio.Protocol):
         """
         if self._transport.is_closing():
             await asyncio.sleep(0)  # let the event loop report it
-        if self._writable.is_set():
+        if not self._full:
             return
+        self._writable = writable = self.loop.create_future()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                await self._writable.wait()
+                await writable
         except TimeoutError:
             if not deadline.expired():
                 raise
             raise httpx.WriteTimeout(f"{self.origin} took no more of the request for {seconds:g} s") from None
+        finally:
+            self._writable = None
 
     def release(self, *, reusable: bool) -> None:
         """End an exchange whose response is complete.
@@ -185,7 +192,7 @@ class Connection(asyncio.Protocol):
             return
         self._state = State.CLOSED
         self.silence.close()
-        self._writable.set()
+        self.resume_writing()
         self._transport.abort()
         self._on_closed(self)
         if self._stream is not None:
@@ -227,7 +234,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket's options; with TLS this is the transport below it."""
         self._transport = cast(asyncio.Transport, transport)
-        self._writable.set()
         _set_options(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
@@ -260,11 +266,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
-        self._writable.clear()
+        self._full = True
 
     def resume_writing(self) -> None:
-        """The socket has taken most of it."""
-        self._writable.set()
+        """The socket has taken most of it, or there is none any more."""
+        self._full = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
 
 
 def _set_options(lent: Any) -> None:

@@ -25,7 +25,7 @@ class ResponseHead(msgspec.Struct, frozen=True):
     """One well-formed head, its bytes as Latin-1.
 
     headers: by lower-case name, without the white space around the values; of several with one name the first.
-    found: all of them, as the backend wrote them.
+    lines: all of them, as the backend wrote them.
     length: bytes of the body behind it, whatever the fields say of another request's; None if they do not tell.
     chunked: whether the body ends with its last chunk. If neither is said, it ends with the connection.
     keep_alive: whether the backend means to keep the connection.
@@ -35,7 +35,7 @@ class ResponseHead(msgspec.Struct, frozen=True):
     status: int
     reason: str
     headers: dict[str, str]
-    found: Fields
+    lines: str
     length: int | None
     chunked: bool
     keep_alive: bool
@@ -43,7 +43,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """All fields as the backend wrote them, in their order, white space around the values removed."""
-        return [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in self.found]
+        found: Fields = _FIELD.findall(self.lines)
+        return [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in found]
 
 
 def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHead:
@@ -59,8 +60,9 @@ def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHea
     version, code, reason = line.groups("")
     if code[0] == "1":
         _check_interim(code, version)
-    found = _FIELD.findall(text, line.end())
-    if len(found) != text.count("\n", line.end()):
+    lines = text[line.end() :]
+    found: Fields = _FIELD.findall(lines)
+    if len(found) != lines.count("\n"):
         raise httpx.RemoteProtocolError("malformed response: a line of its head is no header field")
     if len(found) > most_fields:
         raise httpx.RemoteProtocolError(f"response head with more than {most_fields} fields")
@@ -75,7 +77,7 @@ def read_head(text: str, *, expects_body: bool, most_fields: int) -> ResponseHea
         length, coding = 0, None
     keep_alive = _keeps_connection(version, found) if "connection" in headers else version == "1.1"
     ends = length is not None or coding is not None  # else with the connection
-    return ResponseHead(version, int(code), reason, headers, found, length, coding is not None, ends and keep_alive)
+    return ResponseHead(version, int(code), reason, headers, lines, length, coding is not None, ends and keep_alive)
 
 
 def _check_interim(code: str, version: str) -> None:

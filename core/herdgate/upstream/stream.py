@@ -90,8 +90,9 @@ class BodyStream(httpx.AsyncByteStream):
         """Whether the last byte is there, be it read or not."""
         return self._phase is Phase.COMPLETE
 
-    async def relay(self, sink: Sink, route: Route | None = None, note: Sink | None = None) -> None:
-        """Hand over what is buffered, then call ``sink`` with the body in each read of the socket.
+    async def relay(self, sink: Sink, route: Route | None = None, note: Sink | None = None) -> bytes:
+        """Hand over what is buffered, then call ``sink`` with the body in each read of the socket but the last: what
+        came together with the end is returned.
 
         If ``route`` and ``note`` are given, reads that are exactly one chunk may go to these instead; see ``Passage``.
 
@@ -102,7 +103,7 @@ class BodyStream(httpx.AsyncByteStream):
         self._sink = sink
         passage = None
         try:
-            if self._buffer:
+            if self._buffer and not self.complete:
                 self._hand_over(sink, self._take())
             connection, reader = self._connection, self._parser.chunk_reader
             if connection is not None and reader is not None and route is not None and note is not None:
@@ -114,6 +115,7 @@ class BodyStream(httpx.AsyncByteStream):
             self._sink = None  # it may well refer to this stream, in order to pause it
             if passage is not None:
                 passage.flush()
+        return self.arrived()
 
     def pause(self) -> None:
         """Leave the socket unread until ``resume``; the backend's silence does not count meanwhile."""
@@ -182,13 +184,13 @@ class BodyStream(httpx.AsyncByteStream):
         sink = self._sink
         if not body:
             pass
-        elif sink is None:
+        elif sink is None or parser.complete:
             self._keep(body)
         else:
             try:
                 sink(body)
             except Exception as error:
-                self._refuse(error)
+                self.fail(error)
         if parser.complete:
             self._finish()
         elif sink is None:
@@ -230,12 +232,7 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             sink(body)
         except Exception as error:
-            self._refuse(error)
-
-    def _refuse(self, error: Exception) -> None:
-        """The sink takes no more."""
-        self.fail(error)
-        self._error = error  # also when the response is complete, and nothing left to fail
+            self.fail(error)
 
     def _take(self) -> bytes:
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)

@@ -92,3 +92,15 @@ async def test_a_piece_that_is_written_does_not_overtake_one_that_was_pushed() -
     taker.push(b"first")
     await taker.write(b"then")
     assert sent == [b"5\r\nfirst\r\n", b"4\r\nthen\r\n"]
+
+
+async def test_the_last_piece_goes_out_together_with_the_end() -> None:
+    taker, _, sent = responder(b"")
+    await taker.end(b"piece")
+    assert sent == [b"5\r\npiece\r\n0\r\n\r\n"]
+    old, _, sent = responder(b"")
+    old._chunked = False
+    await old.end()
+    assert sent == []
+    await old.end(b"piece")
+    assert sent == [b"piece"]

@@ -97,7 +97,7 @@ class Caller:
         got: list[bytes] = []
         try:
             if self.random.random() < 0.5:
-                await stream.relay(got.append)
+                got.append(await stream.relay(got.append))
             else:
                 got = [part async for part in stream]
         finally:

@@ -262,10 +262,13 @@ async def test_nothing_is_left_for_the_garbage_collector(talk: Conversation) -> 
         for _ in range(20):
             call = talk.transport.handle_async_request(talk.backend.request())
             task = asyncio.ensure_future(call)
-            await peer.answers(OK)
+            await peer.answers(OK[:-1])
             body = talk.body(await task)
-            await soon(body.relay(partial(pause_and_resume, body)))
-        del call, task, body
+            relaying = asyncio.ensure_future(body.relay(partial(pause_and_resume, body)))
+            await asyncio.sleep(0)
+            peer.says(OK[-1:])
+            await soon(relaying)
+        del call, task, body, relaying
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         ours = [item for item in gc.garbage if type(item).__module__.startswith(("herdgate", "httptools"))]
