@@ -1,4 +1,4 @@
-"""All that can be measured, by name: the systems that are compared, and the variants of Herdgate."""
+"""All that can be measured, by name: the systems that are compared, and their variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import variants
 from bench.phases import PHASES
-from bench.systems import HERDGATE, RECIPES, Place, Recipe, System, free_port
+from bench.systems import RECIPES, Place, Recipe, System, free_port
 from bench.variants import VARIANTS
 
 _ALL: Mapping[str, Recipe] = {**RECIPES, **{name: variant.recipe for name, variant in VARIANTS.items()}}
@@ -28,5 +28,6 @@ def phases_of(name: str) -> Sequence[str]:
 
 
 def comparable(names: Sequence[str]) -> list[str]:
-    """The names, and Herdgate as it comes if one is a variant: there is no figure of a variant without it."""
-    return [name for name in NAMES if name in names or (name == HERDGATE and VARIANTS.keys() & set(names))]
+    """The names, and what those of them that are variants are compared with: without it they have no figure."""
+    wanted = {*names, *(VARIANTS[name].plain for name in names if name in VARIANTS)}
+    return [name for name in NAMES if name in wanted]

@@ -89,7 +89,7 @@ def inserted(document: str, report: str) -> str:
 
 
 def compared(results: Results) -> list[str]:
-    """The systems that stand beside each other; variants of one of them have a table of their own."""
+    """The systems that stand beside each other; variants of them have a table of their own."""
     return [name for name in results.systems() if name not in VARIANTS]
 
 
@@ -151,16 +151,16 @@ def _variants(results: Results) -> str:
 
 def _variant_line(results: Results, name: str, variant: Variant) -> list[str]:
     promised = f"at most {_times(variant.promise, 2)}" if variant.promise else _NONE
-    return [variant.label, promised, *(_against_plain(results, name, row, variant.promise) for row in OWN)]
+    return [variant.label, promised, *(_against_plain(results, name, variant, row) for row in OWN)]
 
 
-def _against_plain(results: Results, name: str, row: Row, promise: float | None) -> str:
+def _against_plain(results: Results, name: str, variant: Variant, row: Row) -> str:
     """The ratio, and whether it is more than was promised: as it is shown, so that nobody has to guess at digits."""
-    ratio = results.ratio(name, HERDGATE, row.phase, row.figure)
+    ratio = results.ratio(name, variant.plain, row.phase, row.figure)
     if ratio is None:
         return "failed" if results.failure(name, row.phase) else _NONE
-    missed = " missed" if promise and round(ratio, 2) > promise else ""
-    doubts = _flag(results, name, row) + _flag(results, HERDGATE, row)  # a quotient has those of both
+    missed = " missed" if variant.promise and round(ratio, 2) > variant.promise else ""
+    doubts = _flag(results, name, row) + _flag(results, variant.plain, row)  # a quotient has those of both
     return _times(ratio, 2) + missed + "".join(sign for sign in (" †", " !") if sign in doubts)
 
 

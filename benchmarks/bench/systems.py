@@ -95,9 +95,11 @@ def _direct(place: Place) -> System:
     return System(DIRECT, place.backend, place.folder)
 
 
-def _nginx(place: Place) -> System:
+def nginx(place: Place, protocol: str = "http", encryption: str = "") -> System:
+    """nginx in front of one backend; `encryption` are its directives about a backend that is asked by https."""
     # Its worker would otherwise run as a user who may not write into the folder.
-    config = place.write("nginx.conf", user="user root;" if os.geteuid() == 0 else "")
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = place.write("nginx.conf", user=user, protocol=protocol, encryption=encryption)
     command = (program("nginx"), "-p", str(place.folder), "-c", config)
     return System(NGINX, place.port, place.folder, command, clean_environ())
 
@@ -150,7 +152,7 @@ Recipe = Callable[[Place], System]
 
 RECIPES: Mapping[str, Recipe] = {
     DIRECT: _direct,
-    NGINX: _nginx,
+    NGINX: nginx,
     "HAProxy": _haproxy,
     "LiteLLM": _litellm,
     "Sanic + httpx": _control,

@@ -32,6 +32,7 @@ from bench.report import BEGIN, END, inserted, markdown
 from bench.results import Measurement, Results, load
 from bench.systems import MODELS, Place, System, clean_environ, free_port
 from bench.trouble import Off
+from bench.variants import certificate
 from plot import drawn
 from run import publish
 
@@ -174,7 +175,7 @@ def test_a_failure_of_a_program_that_has_ended_says_so(tmp_path: Path) -> None:
 
 def test_the_files_of_the_peers_have_no_gaps(tmp_path: Path) -> None:
     extra = {
-        "nginx.conf": {"user": ""},
+        "nginx.conf": {"user": "", "protocol": "http", "encryption": ""},
         "haproxy.cfg": {},
         "litellm.yaml": {"models": "[]", "key": "k"},
         "tls.cfg": {"certificate": "c"},
@@ -205,11 +206,11 @@ def started(backend: System, tmp_path: Path) -> Iterator[Start]:
         program.stop()
 
 
-def answered(system: System, *headers: str) -> int:
+def answered(system: System, *headers: str, ends: tuple[int, ...] = (200, 401)) -> int:
     """The status of a reply with these headers, as soon as the gateway knows its models."""
     url, end, status = f"http://127.0.0.1:{system.port}{system.path}", time.monotonic() + 20, 0
     with httpx.Client(trust_env=False, headers=dict(header.split(": ") for header in headers)) as client:
-        while status not in (200, 401) and time.monotonic() < end:
+        while status not in ends and time.monotonic() < end:
             with suppress(httpx.TransportError):
                 status = client.post(url, json={"model": "bench-0-0", "messages": []}).status_code
             time.sleep(0.02)
@@ -240,6 +241,20 @@ def test_the_variant_with_tls_checks_the_certificate_of_its_backend(started: Sta
 
 
 @needs_gcc
+@pytest.mark.skipif(not all(map(shutil.which, ("haproxy", "openssl"))), reason="they make and end the TLS")
+def test_nginx_checks_that_certificate_too(started: Start) -> None:
+    system, program = started("nginx + TLS")
+    assert answered(system) == 200
+    program.stop()
+    certificate(system.folder)  # another one than HAProxy has
+    program = Program(system.command, system.environ, CORE, system.folder)
+    try:
+        assert answered(system, ends=(200, 502)) == 502
+    finally:
+        program.stop()
+
+
+@needs_gcc
 def test_the_variant_with_two_workers_counts_them_all(started: Start) -> None:
     system, program = started("Herdgate + worker")
     assert answered(system) == 200
@@ -248,6 +263,7 @@ def test_the_variant_with_two_workers_counts_them_all(started: Start) -> None:
 
 def test_a_variant_is_never_measured_without_what_it_is_compared_with() -> None:
     assert comparable(["Herdgate + TLS"]) == ["Herdgate", "Herdgate + TLS"]
+    assert comparable(["nginx + TLS"]) == ["nginx", "nginx + TLS"]
     assert comparable(["nginx", "direct"]) == ["direct", "nginx"]
     assert comparable(NAMES) == list(NAMES)
     assert set(phases_of("Herdgate + TLS")) == {"c32", "p200"} < set(phases_of("Herdgate"))
@@ -341,6 +357,7 @@ def test_variants_of_herdgate_are_compared_with_it_in_the_same_round() -> None:
             {
                 "Herdgate + key": {"c32": measured(cpu_us=104.0), "p200": measured(cpu_us=20.0, complete=1.0)},
                 "Herdgate + TLS": {"c32": measured(cpu_us=112.0), "p200": measured(cpu_us=30.0, complete=0.9)},
+                "nginx + TLS": {"c32": measured(cpu_us=15.0)},
                 "Herdgate + worker": {"c32": measured(cpu_us=150.0), "p200": Measurement({}, error="no chunk arrived")},
             },
             {"Herdgate + key": {"c32": measured(cpu_us=259.2)}, "Herdgate + TLS": {"c32": measured(cpu_us=264.7)}},
@@ -348,6 +365,7 @@ def test_variants_of_herdgate_are_compared_with_it_in_the_same_round() -> None:
     )
     assert row(report, "a key checked on every request") == ["at most 1.10×", "1.06×", "1.00× !"]
     assert row(report, "TLS towards the backend") == ["at most 1.10×", "1.11× missed", "1.50× missed † !"]
+    assert row(report, "nginx, for comparison: TLS towards the backend") == ["–", "1.50×", "–"]
     assert row(report, "two worker processes on one core") == ["–", "1.50×", "failed"]
     assert "Herdgate + worker, `p200`, failed: no chunk arrived" in report
 
