@@ -10,9 +10,6 @@ from herdgate.exchange import Exchange, Outcome, Stage, Summary
 from herdgate.relay import Relay
 from herdgate.responder import Responder
 
-_TAIL = 2 * 1024
-"""How many of the last bytes of a reply that was sent whole the plugins are told."""
-
 
 class Answer:
     """Sends the reply and remembers what `exchange_ended` will be told."""
@@ -94,6 +91,6 @@ class Answer:
             seconds=time.monotonic() - self.exchange.started,
             sent=tail.sent if tail else self._sent,
             first_byte_after=self._first_byte_after,
-            tail=bytes(tail) if tail else self._body[-_TAIL:],
+            tail=bytes(tail) if tail else self._body,
             backend=self._backend,
         )

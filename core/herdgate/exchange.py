@@ -261,7 +261,8 @@ class Summary(msgspec.Struct, frozen=True):
     """What `exchange_ended` is told. Times are seconds since the request arrived.
 
     `backend` is the name of the backend whose reply was sent, if any. `tail` holds the last bytes of that reply, enough
-    for its final event, so that tokens can be counted without a filter in the stream. `sent` counts bytes of the body.
+    for its final event, so that tokens can be counted without a filter in the stream; a reply that does not stream is
+    in it whole, unless that is too long to be held. `sent` counts bytes of the body.
     """
 
     # As immutable as a frozen dataclass, and made in a tenth of the time.

@@ -261,6 +261,10 @@ async def _(stage: Stage) -> None:
         assert '"eval_count":8,' in reply.text
     await stage.chat("nothing")
     assert vars(stage.plugin("tokens"))["_spent"] == {"anonymous": 2 * (1 + 8)}
+    stage.first.behaviour.reply_words = 1000
+    for stream in (True, False):
+        await stage.gateway.client.post("/api/chat", json={**CHAT, "stream": stream})
+    assert vars(stage.plugin("tokens"))["_spent"] == {"anonymous": 2 * (1 + 8) + 2 * (1 + 1000)}
 
 
 @checks("no_thinking.py")
