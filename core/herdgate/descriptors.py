@@ -6,6 +6,8 @@ import contextlib
 import errno
 import logging
 import time
+from typing import Protocol
+from weakref import WeakSet
 
 log = logging.getLogger("herdgate")
 
@@ -14,6 +16,18 @@ TELL_EVERY = 60.0
 
 _SHORT = (errno.EMFILE, errno.ENFILE)
 _told_at = float("-inf")
+
+
+class Hoard(Protocol):
+    """What keeps descriptors that it could do without."""
+
+    def give_up(self) -> None:
+        """Close them."""
+
+
+_hoards: WeakSet[Hoard] = WeakSet()
+add_hoard = _hoards.add
+"""Have this give up what it keeps when no descriptor is left; it may be forgotten without a word."""
 
 
 def raise_limit() -> None:
@@ -29,7 +43,10 @@ def raise_limit() -> None:
 
 
 def ran_out(error: BaseException | None) -> bool:
-    """Whether this happened because no descriptor was left; then the log says so, and what to do."""
+    """Whether this happened because no descriptor was left.
+
+    Then the log says so, and what to do, and what could be closed is closed: for those who come next.
+    """
     global _told_at
     if not isinstance(error, OSError) or error.errno not in _SHORT:
         return False
@@ -37,4 +54,6 @@ def ran_out(error: BaseException | None) -> bool:
         _told_at = time.monotonic()
         whose = "this process" if error.errno == errno.EMFILE else "this machine"
         log.error("%s has no file descriptor left: raise its limit (ulimit -n), each stream needs two", whose)
+    for hoard in list(_hoards):
+        hoard.give_up()
     return True

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from herdgate.descriptors import add_hoard
 from herdgate.upstream.connection import Connection
 from herdgate.upstream.origin import Origin
 
@@ -26,6 +27,7 @@ class ConnectionPool:
         self._idle: dict[Origin, dict[Connection, float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.closed = False
+        add_hoard(self)
 
     def take(self, origin: Origin) -> Connection | None:
         """Lend an idle connection, if there is one."""
@@ -51,6 +53,12 @@ class ConnectionPool:
         idle = self._idle.get(connection.origin)
         if idle is not None:
             idle.pop(connection, None)
+
+    def give_up(self) -> None:
+        """Close the idle connections: somebody needs their descriptors now."""
+        for idle in self._idle.values():
+            for connection in list(idle):
+                connection.abort()
 
     async def aclose(self) -> None:
         """Cut all connections and wait until their sockets are closed."""

@@ -70,6 +70,19 @@ class Peer:
                 pass
 
 
+class Caller:
+    """Notes what is written to it."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.got.append(data)
+
+
 class Backend:
     """Accepts connections and hands them to the test, one after the other."""
 

@@ -12,7 +12,7 @@ from herdgate.outbox import Outbox
 from herdgate.testing.gateway import until
 from herdgate.upstream.stream import HIGH_WATER
 
-from .conftest import Conversation, Peer, soon
+from .conftest import Caller, Conversation, Peer, soon
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -130,19 +130,6 @@ async def test_relaying_hands_over_what_is_buffered_and_then_each_read(talk: Con
     peer.says(chunk(b"e"), END)
     assert await soon(relaying) == b"e"
     assert got == [b"ab", b"cd"]
-
-
-class Caller:
-    """Notes what is written to it."""
-
-    def __init__(self) -> None:
-        self.got: list[bytes] = []
-
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: bytes) -> None:
-        self.got.append(data)
 
 
 async def test_single_chunks_may_be_relayed_as_they_came(talk: Conversation) -> None:

@@ -16,6 +16,8 @@ from herdgate.upstream.chunks import ChunkReader
 from herdgate.upstream.parser import DEFAULT_LIMITS, ResponseParser
 from herdgate.upstream.passage import Passage
 
+from .conftest import Caller
+
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -43,19 +45,6 @@ class Connection:
 
     def resume_writing(self) -> None:
         self.heard.append("resume")
-
-
-class Caller:
-    """Is written to, and notes it."""
-
-    def __init__(self) -> None:
-        self.got: list[bytes] = []
-
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: bytes) -> None:
-        self.got.append(data)
 
 
 class Case:
