@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     def write_part(self, data: bytes | memoryview) -> None:
         """Send without waiting; do nothing on a broken connection, whose end the response is about to hear of."""
-        if self._state is State.BUSY and not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.write(data)
 
     def write_whole(self, request: bytes) -> None:
@@ -132,12 +132,12 @@ class Connection(asyncio.Protocol):
         self._outbox.write(self, request)
 
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._transport.is_closing()
+        """Whether nothing of the request can be sent any more."""
+        return self._state is not State.BUSY or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Send all of a request, or what is left of it, unless the exchange has ended already."""
-        self.write_part(data)
+        """Send all of a request, or what is left of it; not to be called on a closing connection."""
+        self._transport.write(data)
         self._sent = True
 
     def divert(self, protocol: asyncio.Protocol) -> None:

@@ -45,4 +45,5 @@ async def _send_body(connection: Connection, request: OutgoingRequest, seconds: 
             await parts.aclose()
     if request.length is not None and sent < request.length:
         raise httpx.LocalProtocolError(f"the body has {sent} bytes, its Content-Length says {request.length}")
-    connection.write(request.last_bytes)
+    if not connection.is_closing():
+        connection.write(request.last_bytes)
