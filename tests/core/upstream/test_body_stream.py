@@ -204,8 +204,10 @@ async def test_a_relayed_chunk_ends_the_silence(talk: Conversation) -> None:
     for number in range(5):
         await asyncio.sleep(0.4)
         peer.says(chunk(b"%d" % number))
+    await until(lambda: len(caller.got) == 5)
     peer.says(END)
-    await soon(relaying)
+    assert await soon(relaying) == b""
+    assert caller.got == [chunk(b"%d" % number) for number in range(5)]
 
 
 async def test_a_body_that_comes_without_chunks_is_relayed_without_them(talk: Conversation) -> None:
