@@ -66,7 +66,8 @@ class Passage(asyncio.Protocol):
         self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See ``eof_received``."""
+        """See ``eof_received``. The connection may find something that is still to be read."""
+        self.flush()
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:

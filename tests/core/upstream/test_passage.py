@@ -134,6 +134,15 @@ async def test_all_is_noted_in_its_order_and_before_the_connection_hears_of_more
     assert b"".join(seen) == b"".join(contents)
 
 
+async def test_all_is_noted_before_the_connection_is_lost_because_it_may_still_find_something_to_read() -> None:
+    case = Case()
+    case.take(b"5\r\nhello\r\n")
+    seen: list[bytes] = []
+    cast(Any, case.connection).connection_lost = lambda _: seen.extend(case.noted)
+    case.passage.connection_lost(ConnectionResetError())
+    assert seen == [b"hello"]
+
+
 async def test_what_is_not_about_bytes_is_left_to_the_connection() -> None:
     case = Case()
     lost = ConnectionResetError()
