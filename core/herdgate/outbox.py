@@ -65,5 +65,5 @@ class Outbox:
                 log.exception("a fault of the gateway itself")
 
 
-Route = tuple[Outbox, Wire]
+Delivery = tuple[Outbox, Wire]
 """The way to one who is sent messages."""

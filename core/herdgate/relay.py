@@ -178,8 +178,8 @@ class Relay:
         stream.set_idle_timeout(idle_timeout)
         self._responder.watch_flow(stream.pause, stream.resume)
         try:
-            route = self._responder.route_of_chunks() if self._limit is None else None
-            last = await stream.relay(self._sink(), route, self.tail.add)
+            delivery = self._responder.delivery_of_chunks() if self._limit is None else None
+            last = await stream.relay(self._sink(), delivery, self.tail.add)
         finally:
             self._responder.watch_flow(None, None)
         if last:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from herdgate.access import Credentials
-from herdgate.outbox import Route
+from herdgate.outbox import Delivery
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer to the caller
@@ -56,7 +56,7 @@ class Responder(Protocol):
     def push(self, data: bytes) -> None:
         """Send more of it without waiting; `watch_flow` tells when to stop pushing."""
 
-    def route_of_chunks(self) -> Route | None:
+    def delivery_of_chunks(self) -> Delivery | None:
         """What `push` does, for chunks that have their frame already; None if this caller is sent none."""
 
     def watch_flow(self, on_full: Callable[[], None] | None, on_ready: Callable[[], None] | None) -> None:

@@ -65,7 +65,7 @@ class Caller:
         await asyncio.sleep(self.pause)
         self.got += data
 
-    def route_of_chunks(self) -> None:
+    def delivery_of_chunks(self) -> None:
         """It is sent no chunks."""
 
     def push(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ from herdgate.front import wire
 from herdgate.front.connection import AHEAD, GatewayConnection
 from herdgate.front.head import RequestHead
 from herdgate.front.incoming import BadChunks, Incoming
-from herdgate.outbox import Route
+from herdgate.outbox import Delivery
 from herdgate.responder import BodyTooLarge
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -196,7 +196,7 @@ class ConnectionResponder:
         """Send more of the body, however much is still unsent, together with what other streams have to send."""
         self._outbox.write(self._transport, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
-    def route_of_chunks(self) -> Route | None:
+    def delivery_of_chunks(self) -> Delivery | None:
         """What `push` does, for chunks that have their frame already; None for HTTP/1.0, which has none."""
         return (self._outbox, self._transport) if self._chunked else None
 

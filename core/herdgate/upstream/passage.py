@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from herdgate.outbox import Route
+from herdgate.outbox import Delivery
 from herdgate.upstream.chunks import SIZES, ChunkReader
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ class Passage(asyncio.Protocol):
     With a thousand streams the memory that belongs to one of them is in no cache when its next chunk comes, and to
     fetch it takes longer than what is done with it. So this uses as few objects as it can.
 
-    route: where chunks are sent.
+    delivery: where chunks are sent.
     note: gets what was in them, later and several at a time; all of it after ``flush``.
     """
 
     __slots__ = ("_between", "_chunks", "_connection", "_note", "_outbox", "_reader", "_to")
 
-    def __init__(self, connection: "Connection", reader: ChunkReader, route: Route, note: Sink) -> None:
+    def __init__(self, connection: "Connection", reader: ChunkReader, delivery: Delivery, note: Sink) -> None:
         self._connection = connection
         self._reader = reader
-        self._outbox, self._to = route
+        self._outbox, self._to = delivery
         self._note = note
         self._chunks: list[bytes] = []
         self._between = reader.between

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from herdgate.outbox import Route
+from herdgate.outbox import Delivery
 from herdgate.upstream.head import ResponseHead
 from herdgate.upstream.parser import ResponseParser
 from herdgate.upstream.passage import Passage, Sink
@@ -90,11 +90,11 @@ class BodyStream(httpx.AsyncByteStream):
         """Whether the last byte is there, be it read or not."""
         return self._phase is Phase.COMPLETE
 
-    async def relay(self, sink: Sink, route: Route | None = None, note: Sink | None = None) -> bytes:
+    async def relay(self, sink: Sink, delivery: Delivery | None = None, note: Sink | None = None) -> bytes:
         """Hand over what is buffered, then call ``sink`` with the body in each read of the socket but the last: what
         came together with the end is returned.
 
-        If ``route`` and ``note`` are given, reads that are exactly one chunk may go to these instead; see ``Passage``.
+        If ``delivery`` and ``note`` are given, reads that are exactly one chunk may go there instead; see ``Passage``.
 
         The calls come from the event loop's read callback, without waking a task; ``sink`` must not block.
         What it raises closes the connection and surfaces here. Returns at the end of the body. If ``sink``
@@ -106,8 +106,8 @@ class BodyStream(httpx.AsyncByteStream):
             if self._buffer and not self.complete:
                 self._hand_over(sink, self._take())
             connection, reader = self._connection, self._parser.chunk_reader
-            if connection is not None and reader is not None and route is not None and note is not None:
-                passage = Passage(connection, reader, route, note)
+            if connection is not None and reader is not None and delivery is not None and note is not None:
+                passage = Passage(connection, reader, delivery, note)
                 connection.divert(passage)
             while await self._news():
                 pass
