@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from herdgate.server import listen
+from herdgate.listening import listen
 
 _SPREADS = sys.platform == "linux"
 """Elsewhere SO_REUSEPORT does not spread connections, and all workers share one socket."""

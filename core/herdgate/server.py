@@ -20,6 +20,7 @@ from herdgate.front.app import create_app
 from herdgate.front.connection import GatewayConnection
 from herdgate.front.crowd import Crowd
 from herdgate.front.door import Door
+from herdgate.listening import BACKLOG, listen, stop_accepting
 from herdgate.plugins import Plugin, load_plugins
 from herdgate.pluginsource import Sources
 from herdgate.runtime import Phase, Process, Runtime
@@ -27,44 +28,12 @@ from herdgate.state import State, StateUnavailable, open_state
 from herdgate.state.watch import StateWatch
 from herdgate.tasks import Tasks
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted; the kernel lowers it to its own limit."""
 LOOK = 0.02
 """Seconds between two looks at what is still in flight."""
 CLOSE_GRACE = 10.0
 """Seconds that replaced runtimes may take to close when the gateway stops."""
 
 _names = itertools.count(1)
-
-
-def listen(host: str, port: int, *, company: bool = False) -> socket.socket:
-    """A listening socket, bound here so that a port in use is one clear message. Raises CannotStart.
-
-    `company` lets further sockets of this user that say so, too, have the same port.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # The protocol must be named: asyncio switches Nagle's algorithm off only on sockets that say that they are TCP.
-        listener = socket.socket(family, kind, protocol or socket.IPPROTO_TCP)
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {host}: {error.strerror or error}") from error
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if company:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror}. Is another program using it? "
-            f"HERDGATE_PORT or --port chooses another one."
-        ) from error
-    return listener
 
 
 class Gateway:
@@ -168,7 +137,7 @@ class Gateway:
             self._process.phase = Phase.REFUSING
             until = asyncio.get_running_loop().time() + grace
             await self._last_requests(until)
-            server.server.close()
+            await stop_accepting(server.server)
             if self._crowd is not None:
                 await self._crowd.close()
             await self._drain(server, until)

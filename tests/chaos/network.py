@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from herdgate.listening import stop_accepting
+
 _PIECE = 16384
 
 
@@ -56,7 +58,7 @@ class Link:
     async def close(self) -> None:
         """Refuse what comes; cut what is there."""
         if self._server is not None:
-            self._server.close()
+            await stop_accepting(self._server)
             self._server = None
         self.reset()
         if self._passing:

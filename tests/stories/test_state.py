@@ -18,6 +18,7 @@ from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, PATIENT, Chat, with_p
 from tests.stories.raw import connected
 
 from herdgate.app import CannotStart
+from herdgate.listening import stop_accepting
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.redis_server import RedisServer
 from herdgate.testing.simulated import SimulatedOllama
@@ -284,7 +285,7 @@ class SlowLine:
         return self._redis.url.replace(str(self._redis.port), str(self._server.sockets[0].getsockname()[1]))
 
     async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

@@ -19,9 +19,10 @@ import click
 from herdgate import logs
 from herdgate.app import CannotStart
 from herdgate.config import Settings, load
+from herdgate.listening import listen
 from herdgate.loop import run
 from herdgate.process import STOP_SIGNALS
-from herdgate.server import Gateway, listen
+from herdgate.server import Gateway
 
 MODEL = "llama3.2"
 """The model that both backends have."""

@@ -11,8 +11,8 @@ from herdgate import logs
 from herdgate.cli.options import config_option, settings_of
 from herdgate.descriptors import raise_limit
 from herdgate.listeners import Listeners
+from herdgate.listening import listen
 from herdgate.process import serve_alone
-from herdgate.server import listen
 from herdgate.supervisor import Supervisor
 
 

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Self, Unpack
 
+from herdgate.listening import stop_accepting
 from herdgate.testing.simulation.connection import Connection
 from herdgate.testing.simulation.journal import Journal
 from herdgate.testing.simulation.models import ModelStore, SimModel
@@ -117,7 +118,7 @@ class SimulatedOllama:
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.close()
+        await stop_accepting(server)
         for connection in list(self._open):
             connection.abort()
         await self._journal.wait_for(lambda: not self._open, timeout=_STOP_WITHIN)

@@ -12,6 +12,7 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
+from herdgate.listening import stop_accepting
 from herdgate.state import CALL_LIMIT, State, StateUnavailable, open_state
 from herdgate.state.breaker import FAILURES, PAUSE
 from herdgate.state.place import RedisPlace
@@ -75,7 +76,7 @@ async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIte
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
+        await stop_accepting(server)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvloop
 
+from herdgate.listening import stop_accepting
 from herdgate.upstream import BodyStream, UpstreamTransport
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class Backend:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         for peer in self.peers:
             peer.writer.transport.abort()
         for peer in self.peers:

@@ -1,0 +1,81 @@
+"""The end of a server: who came just before it is served or refused, never forgotten."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+from herdgate.listening import listen, stop_accepting
+from herdgate.testing.simulated import SimulatedOllama
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello and hangs up."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.WriteTransport", transport)  # uvloop has classes of its own
+        transport.write(b"hello")
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set()
+
+
+async def heard(caller: socket.socket) -> bytes:
+    """What a caller is told until its connection ends, in whichever way."""
+    said = b""
+    caller.setblocking(False)
+    with suppress(ConnectionResetError):
+        async with asyncio.timeout(5):
+            while more := await asyncio.get_running_loop().sock_recv(caller, 100):
+                said += more
+    return said
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn: a connection is accepted in one turn, and has its protocol some turns later."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_who_was_accepted_is_served(run: Run, after: int) -> None:
+    accepted: list[Greeter] = []
+
+    def greet() -> Greeter:
+        accepted.append(Greeter())
+        return accepted[-1]
+
+    async def story() -> None:
+        server = await asyncio.get_running_loop().create_server(greet, sock=listen("127.0.0.1", 0))
+        address = server.sockets[0].getsockname()
+        with socket.create_connection(address) as caller:
+            await turns(after)
+            await stop_accepting(server)
+            assert await heard(caller) == (b"hello" if accepted else b"")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        for each in accepted:
+            await each.gone.wait()
+
+    run(story())
+    assert accepted or after < 2
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_simulated_backend_that_dies_breaks_every_connection(after: int) -> None:
+    async with SimulatedOllama() as backend:
+        with socket.create_connection(("127.0.0.1", backend.port)) as caller:
+            await turns(after)
+            await backend.stop()
+            assert await heard(caller) == b""
