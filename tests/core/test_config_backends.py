@@ -126,7 +126,7 @@ class TestTheVariable:
         ("value", "reason"),
         [
             ('[{"name": "a"', "this is not JSON: Expecting ',' delimiter (line 1, column 14)"),
-            ('[\n{"name": "a",}\n]', "(line 2, column 14)"),
+            ('[\n{"name": "a"\n]', "(line 3, column 1)"),
             ("http://gpu1", "this is not JSON: Expecting value (line 1, column 1)"),
             ('{"name": "a", "base_url": "http://a"}', "this is not a list"),
             ('"x"', "this is not a list"),

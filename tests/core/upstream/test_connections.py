@@ -106,18 +106,22 @@ async def test_a_stale_connection_is_replaced_once(talk: Conversation, end: str,
 
 async def test_a_fresh_connection_is_not_tried_twice(talk: Conversation) -> None:
     call = talk.ask()
-    (await talk.backend.accept()).hangs_up()
+    peer = await talk.backend.accept()
+    await peer.hears_head()
+    peer.hangs_up()
     with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
         await soon(call)
     assert talk.backend.accepted == 1
 
 
 async def test_the_second_try_is_the_last(talk: Conversation) -> None:
-    peer = await idle_peer(talk)
+    kept = await idle_peer(talk)
     call = talk.ask()
-    await peer.hears_head()
-    peer.hangs_up()
-    (await talk.backend.accept()).hangs_up()
+    await kept.hears_head()
+    kept.hangs_up()
+    fresh = await talk.backend.accept()
+    await fresh.hears_head()
+    fresh.hangs_up()
     with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
         await soon(call)
     assert talk.backend.accepted == 2

@@ -162,6 +162,7 @@ async def test_an_early_answer_closes_a_body_that_waits_to_be_sent(talk: Convers
     pieces.give(LARGE)
     call = talk.ask(talk.backend.request("POST", content=pieces()))
     peer = await talk.backend.accept()
+    await peer.hears_head()
     stop_reading(peer)
     peer.says(TOO_LARGE)
     await soon(call)
