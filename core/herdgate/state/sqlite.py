@@ -85,8 +85,12 @@ class SqliteState:
             return
         self._closed = True
         # Not awaited without bound: the thread may hang on a dead disk.
-        await asyncio.wait({asyncio.wrap_future(self._worker.submit(self._file.close))}, timeout=CALL_LIMIT)
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        closed = asyncio.wrap_future(self._worker.submit(self._file.close))
+        await asyncio.wait({closed}, timeout=CALL_LIMIT)
+        if not closed.done():
+            closed.cancel()  # the loop may be gone by the time that the disk comes back
+            self._worker.submit(self._file.close)
+        self._worker.shutdown(wait=False)
 
     async def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         def work() -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ import pytest
 from herdgate.state import CALL_LIMIT, State, StateUnavailable, open_state
 from herdgate.state.place import SqlitePlace
 from herdgate.state.sqlite import SqliteState
+from herdgate.testing.gateway import until
 
 RunPython = Callable[..., Awaitable[str]]
 
@@ -417,6 +418,7 @@ async def test_closing_with_a_hanging_disk_is_not_waited_for(sqlite_path: Path) 
     assert time.monotonic() - began < IN_TIME
     await unavailable_in_time(call)
     hanging.set()
+    await until(lambda: state._file._connection is None)  # a disk that comes back finds nobody who keeps the file open
 
 
 # Several processes
