@@ -44,14 +44,18 @@ def listen(host: str, port: int, *, company: bool = False) -> socket.socket:
 
 
 async def stop_accepting(server: asyncio.Server) -> None:
-    """Close a server of the running loop; whom it has accepted already gets a connection.
+    """Close a server of the running loop, once the protocols of all whom it had accepted know of their connections.
 
-    asyncio's own loop makes it in its next turn. A server that is closed by then fails to, and nobody closes the
-    socket: the caller would wait for ever (CPython 3.11 and 3.12, `_SelectorTransport.__init__`).
+    asyncio's own loop makes a connection in the turn after it was accepted, and tells its protocol in the next one. A
+    server that is closed by then fails to make it, and nobody closes the socket: the caller would wait for ever
+    (CPython 3.11 to 3.13, `_SelectorTransport.__init__`).
     """
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # a loop without selectors accepts in another way
         for listener in server.sockets:
             loop.remove_reader(listener)
-    await asyncio.sleep(0)
-    server.close()
+    try:
+        for _ in range(2):
+            await asyncio.sleep(0)
+    finally:
+        server.close()

@@ -19,9 +19,11 @@ class Greeter(asyncio.Protocol):
     """Says hello and hangs up."""
 
     def __init__(self) -> None:
+        self.met = False
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.met = True
         transport = cast("asyncio.WriteTransport", transport)  # uvloop has classes of its own
         transport.write(b"hello")
         transport.close()
@@ -62,6 +64,7 @@ def test_who_was_accepted_is_served(run: Run, after: int) -> None:
         with socket.create_connection(address) as caller:
             await turns(after)
             await stop_accepting(server)
+            assert all(each.met for each in accepted)  # whoever stops the server can see to all its connections now
             assert await heard(caller) == (b"hello" if accepted else b"")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
@@ -70,6 +73,16 @@ def test_who_was_accepted_is_served(run: Run, after: int) -> None:
 
     run(story())
     assert accepted or after < 2
+
+
+async def test_a_server_is_closed_even_if_nobody_waits_for_it_any_more() -> None:
+    server = await asyncio.get_running_loop().create_server(Greeter, sock=listen("127.0.0.1", 0))
+    stopping = asyncio.create_task(stop_accepting(server))
+    await turns(1)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not server.is_serving()
 
 
 @pytest.mark.parametrize("after", range(6))
