@@ -5,7 +5,7 @@
 #   docker run -p 127.0.0.1:11435:11435 -e HERDGATE_ADMIN_KEY=... -e OLLAMA_BASE_URL=http://ollama:11434 \
 #       -v herdgate:/var/lib/herdgate herdgate
 
-FROM python:3.11-slim AS build
+FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
@@ -23,7 +23,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
     && /opt/herdgate/bin/pip install --no-deps /dist/*.whl
 
 
-FROM python:3.11-slim
+FROM python:3.13-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/herdgate --shell /usr/sbin/nologin herdgate \
     && install --directory --owner=herdgate --group=herdgate --mode=0700 /var/lib/herdgate \
     && install --directory /etc/herdgate
