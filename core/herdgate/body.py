@@ -20,6 +20,9 @@ import msgspec
 _MOST_FIELDS = 256
 _LONGEST_NAME = 256
 _CHUNK = 1 << 16
+_LARGE = 1 << 20
+_MOST_VALUES = 1_000_000
+"""Of a field that is to be decoded. So many take a tenth of a second and a hundred megabytes."""
 
 # Every field that any version of Ollama reads at the top level of a request, native, OpenAI's and Anthropic's.
 _FIELDS = """
@@ -74,11 +77,13 @@ class Body(msgspec.Struct, frozen=True):
     def value(self, name: str) -> object:
         """The decoded value of a field; None if it is absent or null, which Ollama does not tell apart.
 
-        Raises BadBody for a number out of range or nesting that cannot be read.
+        Raises BadBody for a number out of range, nesting that cannot be read, and a million values or so.
         """
         text = self.fields.get(name)
         if text is None:
             return None
+        if len(text) > _LARGE and _values(bytes(text)) > _MOST_VALUES:
+            raise BadBody(f'the field "{name}" has too many values')
         try:
             return _decoded(text)
         except RecursionError:
@@ -195,6 +200,11 @@ class _Own(threading.local):
 
 _own = _Own()
 _decoded = msgspec.json.Decoder().decode
+
+
+def _values(text: bytes) -> int:
+    """At most how many values this has: each but the first comes behind a comma or stands in another one."""
+    return 1 + sum(map(text.count, (b",", b"[", b"{")))
 
 
 def _same(name: str, other: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from herdgate import checks
@@ -59,7 +60,8 @@ async def counted(answer: Answer, endpoint: Endpoint, identity: Identity, runtim
     await _decided(exchange, endpoint, identity, runtime)
     assert exchange.body is not None  # noqa: S101 - read_request has set it
     try:
-        tokens = estimated_tokens(exchange.body)
+        # Of a long conversation every part is looked at, which may take seconds.
+        tokens = await asyncio.to_thread(estimated_tokens, exchange.body)
     except BadBody as error:
         raise bad(exchange, 400, str(error)) from error
     return Reply(200, {"content-type": JSON}, dump({"input_tokens": tokens}))

@@ -11,9 +11,11 @@ from herdgate.inside import HIDDEN, is_path
 LIMIT = 64 * 1024 * 1024
 """The longest reply that can be redacted, in bytes; with `verbose` it holds a model's whole vocabulary."""
 
-# The instructions of a Modelfile that name files; all but the file's name goes, which is the digest of the blob.
+# The instructions of a Modelfile that name files; all but the file's name goes, which is the digest of the blob. Each
+# line is looked at once, and no blank is looked at twice: whoever made the model may have written anything.
 _FILE = re.compile(
-    r"""^(\s*#?\s*(?:FROM|ADAPTER|DRAFT)\s+["']?)(?:[A-Za-z]:)?[\\/](?:[^\n]*[\\/])?""", re.IGNORECASE | re.MULTILINE
+    r"""^([^\S\n]*+#?[^\S\n]*+(?:FROM|ADAPTER|DRAFT)[^\S\n]++["']?)(?:[A-Za-z]:)?[\\/](?:[^\n]*[\\/])?""",
+    re.IGNORECASE | re.MULTILINE,
 )
 _REPLY = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -20,6 +20,8 @@ LOAD_TIME = frozenset({"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap"
 """The options whose change makes Ollama load a model again (0.33)."""
 
 _GO_DURATION = re.compile(r"[+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+_LONGEST_DURATION = 100
+"""Characters beyond which nobody looks whether it is one."""
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -98,7 +100,7 @@ def _within(alive: object, limit: float) -> bool:
     if isinstance(alive, str):
         if alive in {"0", "+0", "-0"}:
             return True
-        if not _GO_DURATION.fullmatch(alive):
+        if len(alive) > _LONGEST_DURATION or not _GO_DURATION.fullmatch(alive):
             return False
         return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(alive)) <= limit
     return isinstance(alive, int | float) and not isinstance(alive, bool) and 0 <= alive <= limit

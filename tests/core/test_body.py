@@ -302,6 +302,18 @@ def test_a_switch_that_is_no_boolean_is_refused(value: object) -> None:
         read(stream=value).boolean("stream", default=True)
 
 
+@pytest.mark.parametrize("value", ["{}", "[]", "0", "[[[[]]]]", '{"a":{}}'])
+def test_a_field_of_a_million_values_is_forwarded_but_not_decoded(value: str) -> None:
+    body = read_body(f'{{"model":"m","messages":[{",".join([value] * 1_000_000)}]}}'.encode())
+    with pytest.raises(BadBody, match='the field "messages" has too many values'):
+        body.value("messages")
+
+
+def test_a_field_of_great_length_and_few_values_is_decoded() -> None:
+    pictures = ["x" * 10_000_000, "y" * 10_000_000]
+    assert read(images=pictures).value("images") == pictures
+
+
 @pytest.mark.parametrize("number", ["1e999", "1" * 5000])
 def test_a_number_nobody_can_hold_is_refused_when_it_is_read(number: str) -> None:
     body = read_body(f'{{"keep_alive":{number},"model":"m"}}'.encode())

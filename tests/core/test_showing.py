@@ -32,6 +32,14 @@ def test_a_modelfile_names_no_directories(line: str, expected: str) -> None:
     assert shown(modelfile=text)["modelfile"] == f"# Modelfile\n{expected}\nTEMPLATE x/y\n"
 
 
+@pytest.mark.parametrize(
+    "blanks", ["\n" * 100_000, " " * 100_000, "\t#\t" * 30_000, "FROM" + " " * 100_000, "/" * 100_000]
+)
+def test_a_modelfile_of_blanks_takes_no_longer_than_any_other(blanks: str) -> None:
+    text = f"{blanks}\nFROM /home/me/x\n{blanks}"
+    assert shown(modelfile=text)["modelfile"] == f"{blanks}\nFROM …/x\n{blanks}"
+
+
 def test_every_spelling_of_the_field_counts() -> None:
     assert shown(ModelFile="FROM /a/b") == {"ModelFile": "FROM …/b"}
 

@@ -51,6 +51,10 @@ def test_a_keep_alive_that_is_long_or_cannot_be_read_becomes_the_longest(alive: 
     assert left({"model": "m", "keep_alive": alive}) == {"model": "m", "keep_alive": 600}
 
 
+def test_a_keep_alive_of_absurd_length_becomes_the_longest_at_once() -> None:
+    assert left({"model": "m", "keep_alive": "1" * 1_000_000}) == {"model": "m", "keep_alive": 600}
+
+
 def test_a_keep_alive_may_be_dropped_or_passed() -> None:
     body = {"model": "m", "keep_alive": "24h", "prompt": "x"}
     assert left(body, Override(keep_alive="drop")) == {"model": "m", "prompt": "x"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.stories.conftest import CHAT, MODEL, OPENAI_CHAT
 from tests.stories.doors import forwarded, message_of, padded
 from tests.stories.raw import Raw, connected
 
+from herdgate.body import Body
 from herdgate.testing.faults import (
     Cut,
     EndWithoutDone,
@@ -213,6 +216,23 @@ async def test_tokens_are_estimated_without_a_backend(
         reply = await connection.ask("POST", COUNT, asked(messages=[{"role": "user", "content": "x" * 400}]))
     assert (reply.status, json.loads(reply.body)) == (200, {"input_tokens": 100})
     assert reply.header("content-type") == "application/json"
+
+
+async def test_while_the_tokens_of_a_long_conversation_are_counted_others_are_served(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count waits for a reply to somebody else, which it would keep from being given."""
+    served = threading.Event()
+
+    def count(body: Body) -> int:
+        return 7 if served.wait(10) else 0
+
+    monkeypatch.setattr("herdgate.routed.estimated_tokens", count)
+    async with connected(gateway) as one, connected(gateway) as other, asyncio.TaskGroup() as tasks:
+        counting = tasks.create_task(one.ask("POST", COUNT, asked()))
+        await other.ask("GET", "/healthz")
+        served.set()
+    assert json.loads(counting.result().body) == {"input_tokens": 7}
 
 
 # transcriptions
