@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import httpx
 
@@ -38,6 +39,16 @@ class RunningModel:
             size_vram=self.size_vram + other.size_vram,
         )
 
+    @property
+    def expires(self) -> float:
+        """When it will be unloaded, in seconds since the epoch, which backends write in time zones of their own; 0 if
+        they do not say.
+        """
+        try:
+            return datetime.fromisoformat(str(self.raw.get("expires_at"))).timestamp()
+        except (ValueError, OverflowError):
+            return 0.0
+
     def row(self, *, inside: bool) -> dict[str, object]:
         """The row as callers see it; `inside`: with which backends have it loaded, and how much that is together."""
         if not inside:
@@ -57,7 +68,7 @@ async def running_models(upstreams: Sequence[Upstream], catalogue: Catalogue) ->
     for row in (row for rows_of_one in listed for row in rows_of_one):
         earlier = rows.get(row.entry.name.key)
         rows[row.entry.name.key] = row if earlier is None else earlier.joined(row)
-    return sorted(rows.values(), key=lambda row: str(row.raw.get("expires_at", "")), reverse=True)
+    return sorted(rows.values(), key=lambda row: row.expires, reverse=True)
 
 
 async def _known(upstream: Upstream, catalogue: Catalogue) -> list[RunningModel]:

@@ -19,6 +19,7 @@ MAX_FIELDS = 128
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTHORITY = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
 _LINE = re.compile(rf"({_NAME}) (/[!-~]*|\*|https?://{_AUTHORITY}(?:[/?][!-~]*)?) HTTP/1\.([01])\r\n")
+_AUTHORITY_OF = re.compile(rf"https?://({_AUTHORITY})")
 _FIELD = re.compile(rf"^({_NAME}):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(rf"(?:{_AUTHORITY})?")
@@ -67,6 +68,8 @@ def read_head(text: str) -> RequestHead:
     if line is None:
         raise Refused(400, "malformed request line or header", _presumed_path(text))
     method, target, minor = line.groups()
+    if target[0] == "h":
+        return _of_absolute(method, target, f"HTTP/1.{minor}\r\n{text[line.end() :]}")
     begin = line.end()
     found = _FIELD.findall(text, begin)
     count = len(found)
@@ -88,6 +91,18 @@ def read_head(text: str) -> RequestHead:
             head.waits = _waits(head)
     if not modern or headers.get("connection", _STAYS) != _STAYS:
         head.keep_alive = _keeps_alive(head)
+    return head
+
+
+def _of_absolute(method: str, target: str, rest: str) -> RequestHead:
+    """Read a head whose target names the host, as for a proxy: that counts, whatever the header Host says (RFC 9112,
+    section 3.2.2).
+    """
+    found = _AUTHORITY_OF.match(target)
+    assert found is not None  # noqa: S101 - _LINE has seen it
+    target = target[found.end() :]
+    head = read_head(f"{method} {target if target.startswith('/') else f'/{target}'} {rest}")
+    head.headers = {**head.headers, "host": found[1]}
     return head
 
 

@@ -109,8 +109,19 @@ def test_what_two_readers_could_understand_differently_is_refused(text: str) -> 
     assert refused(text).status == 400
 
 
-def test_an_absolute_target_is_read_as_it_stands() -> None:
-    assert head(line="GET http://gateway:80/api/tags HTTP/1.1").target == "http://gateway:80/api/tags"
+@pytest.mark.parametrize(
+    ("target", "host", "path", "rest"),
+    [
+        ("http://gateway:80/api/tags?a=/b", "gateway:80", "/api/tags", "/api/tags?a=/b"),
+        ("https://[::1]:80/", "[::1]:80", "/", "/"),
+        ("http://gateway", "gateway", "/", "/"),
+        ("http://gateway?a", "gateway", "/", "/?a"),
+        ("http://gateway//x", "gateway", "//x", "//x"),
+    ],
+)
+def test_a_target_that_names_its_host_overrules_the_header(target: str, host: str, path: str, rest: str) -> None:
+    read = head(line=f"GET {target} HTTP/1.1")
+    assert (read.headers["host"], read.path, read.target) == (host, path, rest)
 
 
 def test_a_head_has_a_limited_number_of_headers() -> None:
