@@ -30,6 +30,17 @@ async def test_a_refused_request_with_broken_chunks_is_no_fault_of_the_gateway(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_a_body_in_chunks_that_are_too_small_is_refused_however_much_of_it_comes(
+    gateway: RunningGateway, first: SimulatedOllama
+) -> None:
+    async with connected(gateway) as connection:
+        connection.send(request("POST", CHAT, headers=CHUNKED) + b"1\r\n \r\n" * 100_000)
+        reply = await connection.reply()
+        assert (reply.status, reply.header("connection")) == (400, "close")
+        assert message_of(reply, CHAT) == "the request body comes in chunks that are too small"
+    assert forwarded(first) == []
+
+
 @pytest.mark.parametrize("size", [17_000, 50_000])
 async def test_too_many_headers_are_refused(gateway: RunningGateway, size: int) -> None:
     async with connected(gateway) as connection:

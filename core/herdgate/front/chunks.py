@@ -2,6 +2,9 @@
 
 A reader that forgives takes bytes for framing that another one takes for the next request. What is allowed and means
 nothing here, chunk extensions and trailers, is dropped, within limits.
+
+Each chunk takes time, however small it is, and while one body is read nobody else is served. So the framing is limited
+as well: by what the body excuses, and a fixed size for clients that send a small body piece by piece.
 """
 
 from __future__ import annotations
@@ -14,20 +17,32 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;" + _TEXT + rb")?\r\n")
 _TRAILER = re.compile(_NAME + rb":" + _TEXT + rb"\r\n")
 _LONGEST_LINE = 1024
 _MOST_TRAILERS = 16
+_EXCUSED = 16
+"""Bytes of body that excuse one byte of framing: chunks of a hundred bytes are large enough, those of clients have
+thousands.
+"""
+_MOST_EXCESS = 64 * 1024
+"""Bytes of framing that may come without being excused: some 10,000 of the smallest chunks."""
 
 
 class BadChunks(ValueError):  # noqa: N818 - what is wrong is the caller's
     """The body is not chunked as HTTP demands."""
 
 
+class TinyChunks(BadChunks):
+    """The body is nearly all framing."""
+
+
 class ChunkReader:
     """Takes bytes as they come and gives those of the body. `complete` once the end of the body was there."""
 
-    __slots__ = ("_between", "_left", "_pending", "_trailers", "complete")
+    __slots__ = ("_between", "_excess", "_left", "_pending", "_trailers", "complete")
 
     def __init__(self) -> None:
         self.complete = False
         self._left = 0
+        self._excess = 0
+        """Bytes of framing that no body has excused."""
         self._between = False
         """Whether the line end behind a chunk's data is still to come."""
         self._trailers: int | None = None
@@ -39,8 +54,8 @@ class ChunkReader:
         """How much of the present chunk is still to come, in bytes."""
         return self._left
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The pieces of the body in these bytes, and what lies behind its end. Raises BadChunks."""
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of the body is in these bytes, and what lies behind its end. Raises BadChunks."""
         data = self._pending + data
         pieces: list[bytes] = []
         position = 0
@@ -61,7 +76,8 @@ class ChunkReader:
             self._line(data[position : end + 1])
             position = end + 1
         self._pending = b"" if self.complete else data[position:]
-        return pieces, data[position:] if self.complete else b""
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body, data[position:] if self.complete else b""
 
     def _refuse_early(self, begun: bytes) -> None:
         """A line whose end has not come yet, and which can become nothing good."""
@@ -87,5 +103,8 @@ class ChunkReader:
         if found is None:
             raise BadChunks
         self._left = int(found[1], 16)
+        self._excess = max(0, self._excess + len(line) + 2 - self._left // _EXCUSED)
+        if self._excess > _MOST_EXCESS:
+            raise TinyChunks
         if not self._left:
             self._trailers = 0

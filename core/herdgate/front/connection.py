@@ -147,6 +147,8 @@ class GatewayConnection(asyncio.Protocol):
 
     def _more_of(self, body: Incoming, data: bytes) -> bytes:
         """Feed the body; what lies behind it comes back."""
+        if self._lingering and not body.counted:
+            return b""  # only reading all of it would tell where it ends, and nobody waits for that
         surplus = body.feed(data)
         if body.complete:
             self._body = None

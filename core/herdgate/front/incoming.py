@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from herdgate.front.chunks import BadChunks, ChunkReader
+from herdgate.front.chunks import BadChunks, ChunkReader, TinyChunks
 
 
 class Incoming:
@@ -31,7 +31,8 @@ class Incoming:
     def __init__(self, length: int | None) -> None:
         self._left = length or 0
         self._chunks = ChunkReader() if length is None else None
-        self._kept: list[bytes] | None = []
+        self._kept: bytearray | None = bytearray()
+        """What has come and was not taken. In one piece: an object for each read could take many times its size."""
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._accept: Callable[[int], None] | None = None
@@ -68,30 +69,29 @@ class Incoming:
         if self._error is not None:
             return b""
         try:
-            pieces, surplus = self._cut(data)
-            size = sum(map(len, pieces))
-            self.size += size
+            piece, surplus = self._cut(data)
+            self.size += len(piece)
             if self._accept is not None:
                 self._accept(self.expected)
         except Exception as error:  # BadChunks, or what `accept` raised
             self.fail(error)
             return b""
         if self._kept is not None:
-            self._kept += pieces
-            self.kept += size
+            self._kept += piece
+            self.kept += len(piece)
         if (self.complete or self._piecewise) and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         return surplus
 
-    def _cut(self, data: bytes) -> tuple[list[bytes], bytes]:
+    def _cut(self, data: bytes) -> tuple[bytes, bytes]:
         if self._chunks is not None:
-            pieces, surplus = self._chunks.feed(data)
+            piece, surplus = self._chunks.feed(data)
             self.complete = self._chunks.complete
-            return pieces, surplus
+            return piece, surplus
         piece = data[: self._left]
         self._left -= len(piece)
         self.complete = not self._left
-        return [piece], data[len(piece) :]
+        return piece, data[len(piece) :]
 
     def fail(self, error: Exception) -> None:
         """Take no more of it, and let whoever waits for it, now or later, know why."""
@@ -137,8 +137,8 @@ class Incoming:
             self._waiter = None
 
     def _taken(self) -> bytes:
-        kept, self._kept, self.kept = self._kept or [], [], 0
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+        kept, self._kept, self.kept = self._kept or b"", bytearray(), 0
+        return bytes(kept)
 
 
-__all__ = ["BadChunks", "Incoming"]
+__all__ = ["BadChunks", "Incoming", "TinyChunks"]

@@ -13,7 +13,7 @@ from herdgate.exchange import Exchange
 from herdgate.front import wire
 from herdgate.front.connection import AHEAD, GatewayConnection
 from herdgate.front.head import RequestHead
-from herdgate.front.incoming import BadChunks, Incoming
+from herdgate.front.incoming import BadChunks, Incoming, TinyChunks
 from herdgate.outbox import Delivery
 from herdgate.responder import BodyTooLarge
 
@@ -239,6 +239,7 @@ class ConnectionResponder:
 _NOTHING = Credentials()
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     BadChunks: (400, "the request body is not chunked as HTTP demands"),
+    TinyChunks: (400, "the request body comes in chunks that are too small"),
     OutOfMemory: (503, "server busy, please try again: too many large requests at once"),
     TimeoutError: (408, "request body was not sent in time"),
 }

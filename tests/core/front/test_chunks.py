@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herdgate.front.chunks import BadChunks, ChunkReader
+from herdgate.front.chunks import BadChunks, ChunkReader, TinyChunks
 
 
 def read(*parts: bytes) -> tuple[bytes, bytes, bool]:
     reader = ChunkReader()
     body, surplus = b"", b""
     for part in parts:
-        pieces, behind = reader.feed(part)
-        body += b"".join(pieces)
+        piece, behind = reader.feed(part)
+        body += piece
         surplus += behind
     return body, surplus, reader.complete
 
@@ -77,3 +77,44 @@ def test_a_chunk_is_known_before_it_comes() -> None:
     reader = ChunkReader()
     reader.feed(b"ffff\r\nabc")
     assert (reader.announced, reader.complete) == (0xFFFF - 3, False)
+
+
+def chunked(body: bytes, size: int, extension: bytes = b"") -> bytes:
+    """The body in chunks of this size, without the last one."""
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x%b\r\n%b\r\n" % (len(piece), extension, piece) for piece in pieces)
+
+
+def read_before_refused(sent: bytes) -> int | None:
+    """Bytes that are read of this until it is refused; None if it is not."""
+    reader = ChunkReader()
+    for at in range(0, len(sent), 4096):
+        try:
+            reader.feed(sent[at : at + 4096])
+        except TinyChunks:
+            return at
+    return None
+
+
+@pytest.mark.parametrize(("size", "extension"), [(1, b""), (2, b""), (16, b""), (1, b";" + b"a" * 900)])
+def test_a_body_that_is_nearly_all_framing_is_refused_before_it_has_taken_much_time(
+    size: int, extension: bytes
+) -> None:
+    taken = read_before_refused(chunked(b"x" * size * 20_000, size, extension))
+    assert taken is not None
+    assert taken < 400_000
+
+
+@pytest.mark.parametrize(("length", "size"), [(8000, 1), (8_000_000, 128), (8_000_000, 4096)])
+def test_a_small_body_may_come_piece_by_piece_and_a_large_one_in_chunks_that_are_no_more_than_small(
+    length: int, size: int
+) -> None:
+    body = b"x" * length
+    assert ChunkReader().feed(chunked(body, size) + b"0\r\n\r\n") == (body, b"")
+
+
+def test_body_excuses_no_framing_that_comes_later() -> None:
+    reader = ChunkReader()
+    reader.feed(chunked(b"x" * 8_000_000, 1_000_000))
+    with pytest.raises(TinyChunks):
+        reader.feed(chunked(b"x" * 20_000, 1))

@@ -47,6 +47,23 @@ async def test_a_caller_that_is_overdue_on_a_closing_connection_does_not_end_the
     assert transport.aborted
 
 
+class Open(Closing):
+    """A connection that is open, with nothing unsent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = True
+
+    def write_eof(self) -> None:
+        """The other direction stays open."""
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
 class Listening:
     """A door that answers nothing; it notes the path and the body of each request."""
 
@@ -61,7 +78,8 @@ class Listening:
 
 
 COUNTED = "POST /{0} HTTP/1.1\r\nHost: a\r\nContent-Length: {0}\r\n\r\n"
-CHUNKED = "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+CHUNKED_HEAD = "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = CHUNKED_HEAD + "2\r\nab\r\n0\r\n\r\n"
 PLAIN = "\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\n"
 SENT = f"{COUNTED.format(5)}hello{COUNTED.format(0)}{PLAIN}{CHUNKED}{COUNTED.format(3)}abc"
 
@@ -90,3 +108,34 @@ async def test_a_request_whose_caller_leaves_before_it_has_begun_leaves_nothing_
     for _ in range(3):
         await asyncio.sleep(0)
     assert (door.running, door.heard) == (set(), [])
+
+
+class Deaf(Listening):
+    """A door that answers without reading the body."""
+
+    async def answer(self, _: GatewayConnection, head: RequestHead, body: bytes | Incoming) -> None:
+        self.heard.append((head.path, b""))
+
+
+def connected(door: Listening) -> tuple[GatewayConnection, Open]:
+    app = SimpleNamespace(ctx=SimpleNamespace(door=door))
+    connection, transport = GatewayConnection(loop=asyncio.get_running_loop(), app=app, connections=set()), Open()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def answered(head: str) -> tuple[GatewayConnection, Open]:
+    """A connection whose request was answered before its body came."""
+    connection, transport = connected(Deaf())
+    connection.data_received(head.encode())
+    assert connection.task is not None
+    await connection.task
+    return connection, transport
+
+
+async def test_chunks_that_nobody_wants_are_not_looked_at() -> None:
+    connection, transport = await answered(CHUNKED_HEAD.replace("Host", "Connection: close\r\nHost"))
+    body = connection._body
+    assert body is not None
+    connection.data_received(b"1\r\na\r\n" * 1000)
+    assert (body.size, transport.reading, transport.closing) == (0, True, False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -74,3 +75,19 @@ async def test_what_nobody_wants_is_not_kept_but_its_end_is_found() -> None:
     assert body.feed(b"helloGET") == b"GET"
     assert body.complete
     assert await body.whole(anything) == b""
+
+
+@pytest.mark.parametrize(("length", "read", "size"), [(200_000, b"ab", 199_000), (None, b"2\r\nab\r\n", 16_000)])
+async def test_a_body_takes_about_the_memory_that_is_counted_however_it_comes(
+    length: int | None, read: bytes, size: int
+) -> None:
+    body = Incoming(length)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        while body.size < size:
+            body.feed(bytes(bytearray(read)))  # a new object, as every read of a socket is
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4 * body.kept
