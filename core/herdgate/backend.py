@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from herdgate.fields import Accepted, Count, Duration, Switch
+from herdgate.fields import Accepted, Count, Duration, Switch, path_of
 from herdgate.names import ModelName, ModelPattern
 from herdgate.wirevalues import check_base_url, check_headers, check_host_header, check_token
 
@@ -118,7 +118,7 @@ class BackendSettings(BaseModel):
         if value is None:
             return None
         base: Path = (info.context or {}).get("directory", Path.cwd())
-        path = base / value.expanduser()
+        path = base / path_of(str(value))
         try:
             path.read_bytes()
         except OSError as error:

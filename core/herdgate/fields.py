@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
@@ -28,6 +29,19 @@ def accepted_by(field: FieldInfo) -> str | None:
         waiting.extend(reversed(getattr(item, "__metadata__", ())))
         waiting.extend(get_args(item))
     return None
+
+
+def path_of(text: str) -> Path:
+    """Return the path that somebody wrote, with `~` and `~user` expanded; `ValueError` if there can be none."""
+    if "\0" in text:
+        raise ValueError("a path cannot have a NUL character in it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # it is relative to a home directory, and there is none
+        user = Path(text).parts[0].removeprefix("~")
+        raise ValueError(
+            f"nobody called {user} has a home directory here" if user else "you have no home directory"
+        ) from None
 
 
 def no_boolean(value: object) -> object:
@@ -80,8 +94,8 @@ def parse_size(value: object) -> int:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
         number, unit = match.groups()
         factor = _UNIT_BYTES.get(unit.lower() or "b")
-        if factor is not None:
-            return int(float(number) * factor)
+        if factor is not None and math.isfinite(size := float(number) * factor):
+            return int(size)
     raise ValueError("this is not a size")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -108,7 +109,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _run(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
         raise Unusable(f"there is no file {path}")
     name = f"herdgate_file_plugin_{path.stem}_{abs(hash(path))}"
     spec = importlib.util.spec_from_file_location(name, path)

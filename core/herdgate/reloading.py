@@ -62,11 +62,17 @@ def _seen(file: Path) -> _Seen:
 
 
 def read_anew(read: Callable[[], Settings], present: Settings) -> Settings | None:
-    """What the files say now, as far as it can be taken over; None if they have mistakes. Either is told in the log."""
+    """What the files say now, as far as it can be taken over; None if they have mistakes. Either is told in the log.
+
+    Never raises: whoever asks goes on with what there is.
+    """
     try:
         settings, waiting = without_fixed(read(), present)
     except ConfigError as error:
         tell_refused(error)
+        return None
+    except Exception:
+        log.exception("the configuration is not reloaded, the present one stays")
         return None
     for notice in settings.notices:
         log.warning("%s", notice)

@@ -228,6 +228,19 @@ class TestFile:
         ]
 
     @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("~nouser/own.toml", "nobody called nouser has a home directory here"),
+            ("own\0.toml", "a path cannot have a NUL character in it"),
+            ("x" * 5000, "cannot be read: File name too long"),
+        ],
+    )
+    def test_a_path_that_can_be_none_is_refused(self, tmp_path: Path, name: str, reason: str) -> None:
+        (problem,) = problems_of(tmp_path, {"HERDGATE_CONFIG": name})
+        assert problem.startswith("environment: HERDGATE_CONFIG: ")
+        assert problem.endswith(reason)
+
+    @pytest.mark.parametrize(
         ("content", "problem"),
         [
             (b"[server]\nport = \n", "plugins.toml:2: this is not TOML: Invalid value (column 8)"),
@@ -236,6 +249,7 @@ class TestFile:
             (b"[server]\n[server]", "plugins.toml:2: this is not TOML: Cannot declare"),
             (b"a = '\xff'", "plugins.toml: cannot be read: it is not UTF-8 text"),
             (b"a = " + b"[" * 5000, "plugins.toml: its lists or tables are nested too deeply"),
+            (b"a = " + b"9" * 5000, "plugins.toml: a number in it has too many digits"),
         ],
     )
     def test_what_is_no_toml_is_refused_with_its_line(self, tmp_path: Path, content: bytes, problem: str) -> None:
@@ -284,3 +298,7 @@ class TestAdminKey:
             assert reason in problem
             assert str(tmp_path / name) in problem
         assert "no spaces" in problems_of(tmp_path, {"HERDGATE_ADMIN_KEY": "a b"})[0]
+        for name, reason in {"~nouser/key": "nobody called nouser has", "a\0b": "cannot have a NUL"}.items():
+            (problem,) = problems_of(tmp_path, {"HERDGATE_ADMIN_KEY_FILE": name})
+            assert problem.startswith("environment: HERDGATE_ADMIN_KEY_FILE: ")
+            assert reason in problem

@@ -133,6 +133,7 @@ class TestTheVariable:
             ('[{"name": "a", "name": "b", "base_url": "http://a"}]', 'the key "name" is given twice in one object'),
             ('[{"name": "a", "base_url": "http://a", "idle_timeout": NaN}]', "NaN is no JSON"),
             ("[" * 100_000, "nested too deeply"),
+            (f"[{'9' * 5000}]", "a number in it has too many digits"),
         ],
     )
     def test_must_be_a_json_array(self, tmp_path: Path, value: str, reason: str) -> None:
@@ -140,6 +141,20 @@ class TestTheVariable:
         assert problem.startswith("environment: OLLAMA_BACKENDS: ")
         assert reason in problem
         assert 'accepted: a list such as [{"name": "gpu1"' in problem
+
+    @pytest.mark.parametrize("key", ["ca_file", "client_cert", "client_key"])
+    @pytest.mark.parametrize(
+        ("file", "reason"),
+        [
+            ("~nouser/a.pem", "nobody called nouser has a home directory here"),
+            ("a\0.pem", "cannot have a NUL character"),
+        ],
+    )
+    def test_files_have_paths(self, tmp_path: Path, key: str, file: str, reason: str) -> None:
+        value = json.dumps([{"name": "a", "base_url": "https://a", key: file}])
+        (problem,) = problems_of(tmp_path, {"OLLAMA_BACKENDS": value})
+        assert problem.startswith(f"environment: OLLAMA_BACKENDS[0].{key}: ")
+        assert reason in problem
 
     def test_each_entry_is_named_by_its_index(self, tmp_path: Path) -> None:
         value = json.dumps(

@@ -85,6 +85,14 @@ def test_use_is_required(tmp_path: Path, use: str, found: str) -> None:
     assert str(problem).startswith(f"plugins.toml:{line}: plugin[0].use: {found}; accepted: use = an entry point")
 
 
+@pytest.mark.parametrize("use", ["./a\\u0000.py:A", "/a\\u0000.py:A", "a\\u0000"])
+def test_a_use_has_no_nul_in_it(tmp_path: Path, use: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, f'[[plugin]]\nuse = "{use}"')
+    (problem,) = caught.value.problems
+    assert str(problem).startswith("plugins.toml:2: plugin[0].use: it cannot have a NUL character in it; accepted: use")
+
+
 class Limit(BaseModel):
     model_config = ConfigDict(extra="forbid")
     rate: int = Field(ge=1)

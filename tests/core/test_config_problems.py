@@ -127,6 +127,11 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
     assert len(found) < 300
 
 
+def test_a_number_too_long_to_be_written_is_not_shown(tmp_path: Path) -> None:
+    (found,) = problems_of(tmp_path, toml=f"[server]\nport = 0x{'f' * 5000}")
+    assert found.startswith("plugins.toml:2: server.port: found a number of too many digits; accepted: ")
+
+
 def test_a_problem_can_be_sent_to_another_process(tmp_path: Path) -> None:
     error = error_of(tmp_path, {"HERDGATE_PORT": "x"})
     again = pickle.loads(pickle.dumps(error))  # noqa: S301

@@ -188,6 +188,10 @@ def test_a_file_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
     assert f"there is no file {tmp_path}/none.py" in problem(f"{tmp_path}/none.py:Good")
 
 
+def test_a_path_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    assert "there is no file" in problem(f"{tmp_path}/{'x' * 5000}.py:Good")
+
+
 def test_a_missing_class_tells_the_plugins_of_the_module(write: WriteFile) -> None:
     path = write("mine.py", GOOD)
     assert problem(f"{path}:Godo").endswith("has no class Godo; it has Good")

@@ -50,6 +50,16 @@ def test_mistakes_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert "\n" not in message
 
 
+def test_whatever_goes_wrong_the_present_configuration_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> Settings:
+        raise RuntimeError("nobody has thought of this")
+
+    assert read_anew(read, settings(tmp_path)) is None
+    (record,) = caplog.records
+    assert (record.levelname, bool(record.exc_info)) == ("ERROR", True)
+    assert record.getMessage() == "the configuration is not reloaded, the present one stays"
+
+
 def test_the_files_are_those_that_were_read_and_those_of_plugins(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("")
     read = settings(tmp_path, '[[plugin]]\nuse = "./own.py:Own"\n[[plugin]]\nuse = "generic_403"\n')

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from herdgate.config.problems import Problem
 from herdgate.config.schema import ADMIN_KEY_FILE_VARIABLE, ADMIN_KEY_VARIABLE
 from herdgate.config.sources import Given, Variables
+from herdgate.fields import path_of
 from herdgate.wirevalues import check_token
 
 _SHORTEST = 16
@@ -36,7 +37,11 @@ def weak_key_notices(key: SecretStr | None, origin: str) -> list[str]:
 
 
 def _content(given: Given, cwd: Path, problems: list[Problem]) -> str | None:
-    path = cwd / Path(str(given.value).strip()).expanduser()
+    try:
+        path = cwd / path_of(str(given.value).strip())
+    except ValueError as error:
+        problems.append(given.problem(str(error)))
+        return None
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -98,6 +98,9 @@ def from_variable(variables: Variables, cwd: Path, problems: list[Problem]) -> l
     except _BadJson as error:
         problems.append(given.problem(f"{error}; accepted: a list such as {_EXAMPLE}"))
         return []
+    except ValueError:  # Python refuses to read thousands of digits
+        problems.append(given.problem(f"a number in it has too many digits; accepted: a list such as {_EXAMPLE}"))
+        return []
     except RecursionError:
         problems.append(given.problem(f"it is nested too deeply; accepted: a list such as {_EXAMPLE}"))
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from herdgate.config.problems import ConfigError, Problem
 from herdgate.config.schema import CONFIG_VARIABLE, DiscoverySettings, MetricsSettings, ServerSettings, Settings
 from herdgate.config.sections import Sources, check_tables, default_state, read_section
 from herdgate.config.sources import Given, TomlFile, Variables, dotenv, environment, near_misses, read_toml
+from herdgate.fields import path_of
 
 DEFAULT_FILE = "plugins.toml"
 
@@ -75,13 +77,21 @@ def _machine_defaults(environ: Mapping[str, str]) -> dict[tuple[str, str], objec
 
 
 def _find_file(given: Given | None, directory: Path, problems: list[Problem]) -> TomlFile | None:
-    path = directory / (Path(str(given.value).strip()).expanduser() if given is not None else DEFAULT_FILE)
-    if given is None and not path.exists():
-        return None
+    if given is None:
+        path = directory / DEFAULT_FILE
+        if not path.exists():
+            return None
+    else:
+        try:
+            path = directory / path_of(str(given.value).strip())
+        except ValueError as error:
+            problems.append(given.problem(str(error)))
+            return None
     try:
         return read_toml(path, _name(path, directory))
     except ConfigError as error:
-        blamed = f"{given.where}: {given.key}" if given is not None and not path.is_file() else ""
+        is_there = os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where a name is too long
+        blamed = f"{given.where}: {given.key}" if given is not None and not is_there else ""
         problems.extend(Problem(blamed, problem.where, problem.message) for problem in error.problems)
         return None
 

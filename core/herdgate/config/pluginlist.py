@@ -43,6 +43,10 @@ def _read_entry(file: TomlFile, index: int, values: object, problems: list[Probl
         found = f"found {shown(use, 'use')}" if "use" in values else "use is missing"
         problems.append(Problem(file.at((*path, "use")), dotted((*path, "use")), f"{found}; accepted: {_ACCEPTED}"))
         return None
+    if "\0" in use:
+        message = f"it cannot have a NUL character in it; accepted: {_ACCEPTED}"
+        problems.append(Problem(file.at((*path, "use")), dotted((*path, "use")), message))
+        return None
     return PluginEntry(
         use=_absolute(use.strip(), file),
         settings={key: value for key, value in values.items() if key != "use"},

@@ -98,7 +98,10 @@ def shown(value: object, name: str = "") -> str:
         return _NOT_SHOWN
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
-    return str(value)
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write thousands of digits
+        return "a number of too many digits"
 
 
 def holds_secret(annotation: Any) -> bool:

@@ -150,6 +150,8 @@ def read_toml(path: Path, name: str) -> TomlFile:
         elif place:
             name, reason = f"{name}:{text.count(chr(10)) + 1}", f"{reason} (end of file)"
         raise ConfigError([Problem(name, "", f"this is not TOML: {reason}")]) from None
+    except ValueError:  # Python refuses to read thousands of digits
+        raise ConfigError([Problem(name, "", "a number in it has too many digits")]) from None
 
 
 def builtin_file() -> Path:
