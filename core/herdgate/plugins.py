@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from herdgate.config import ConfigError, PluginEntry, Problem, settings_problems
 from herdgate.hooks import INFO, deprecation
 from herdgate.plugincheck import check_class, compile_hooks, doubts
-from herdgate.pluginsource import Found, Sources, Unusable
+from herdgate.pluginsource import FAILURES, Found, Sources, Unusable
 from herdgate.point import Impl
 
 log = logging.getLogger("herdgate.plugins")
@@ -111,7 +111,7 @@ def _made(found: Found, entry: PluginEntry) -> object:
         raise Unusable("its nested class Settings must be a pydantic BaseModel")
     try:
         return found.cls(*arguments)
-    except Exception as error:
+    except FAILURES as error:
         raise Unusable(f"could not be created: {type(error).__name__}: {error}") from error
 
 

@@ -18,6 +18,9 @@ from typing import Any
 
 GROUP = "herdgate.plugins"
 
+FAILURES = (Exception, SystemExit)
+"""What a plugin's own code may raise while it is loaded: `sys.exit()` in it is not to end whoever loads it."""
+
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
@@ -85,7 +88,7 @@ class Sources:
         (point,) = points
         try:
             cls = point.load()
-        except Exception as error:
+        except FAILURES as error:
             raise Unusable(_not_imported(point.value, error)) from error
         if not inspect.isclass(cls):
             raise Unusable(f"the entry point {point.value} is not a class")
@@ -104,7 +107,7 @@ class Sources:
 def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except FAILURES as error:
         raise Unusable(_not_imported(name, error)) from error
 
 
@@ -120,7 +123,7 @@ def _run(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pydantic look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         if before is None:
             del sys.modules[name]
         else:
@@ -129,7 +132,7 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
-def _not_imported(what: str, error: Exception) -> str:
+def _not_imported(what: str, error: BaseException) -> str:
     """The message for an import that failed, with the place in the plugin's own code."""
     frames = traceback.extract_tb(error.__traceback__)
     own = (frame for frame in frames if frame.filename != __file__ and not _of_importlib(frame.filename))

@@ -208,6 +208,7 @@ BROKEN_IMPORTS = [
     ("import json\n\nimport no_such_dependency\n", "ModuleNotFoundError: No module named 'no_such_dependency'", 3),
     ("import json\njson.loads('{')\n", "JSONDecodeError", 2),
     ("def go():\n    raise RuntimeError('no')\n\n\ngo()\n", "RuntimeError: no", 5),
+    ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence", 2),
     ("x = 1\nclass Good\n", "SyntaxError: expected ':'", 2),
 ]
 
@@ -484,9 +485,12 @@ def test_settings_must_be_a_pydantic_model(write: WriteFile) -> None:
     assert problem(f"{write('mine.py', text)}:Good").endswith("its nested class Settings must be a pydantic BaseModel")
 
 
-def test_a_plugin_that_cannot_be_made_is_told(write: WriteFile) -> None:
-    text = with_method("def __init__(self):", decorators="", body="raise OSError('no disk')")
-    assert problem(f"{write('mine.py', text)}:Good").endswith("could not be created: OSError: no disk")
+@pytest.mark.parametrize(
+    ("error", "told"), [("OSError('no disk')", "OSError: no disk"), ("SystemExit", "SystemExit: ")]
+)
+def test_a_plugin_that_cannot_be_made_is_told(write: WriteFile, error: str, told: str) -> None:
+    text = with_method("def __init__(self):", decorators="", body=f"raise {error}")
+    assert problem(f"{write('mine.py', text)}:Good").endswith(f"could not be created: {told}")
 
 
 # all at once
