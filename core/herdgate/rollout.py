@@ -73,10 +73,15 @@ class Rollout:
         return self._look_at if self.settings.server.reload_on_change else float("inf")
 
     def step(self, workers: Iterable[Worker]) -> None:
-        """Begin or decide, if it is time to."""
-        if self._coming is None and (self._wanted or self._files_changed()):
-            self._begin(workers)
-        if self._coming is not None and not self._awaited:
+        """Begin or decide, if it is time to. It does not begin while there is no worker that could prepare."""
+        told = set(workers)
+        if self._coming is None:
+            self._wanted = self._files_changed() or self._wanted
+            if self._wanted and told:
+                self._begin(told)
+        if self._coming is not None and not self._told:
+            self._drop("the workers that had prepared for it have ended")
+        elif self._coming is not None and not self._awaited:
             self._take_over(self._coming)
         elif time.monotonic() >= self._until:
             self._drop(f"workers were not prepared within {PREPARED_WITHIN:g} s")
@@ -97,11 +102,14 @@ class Rollout:
             self._drop(why)
 
     def gone(self, worker: Worker) -> None:
-        """It has ended: whoever takes its place starts with what counts then."""
-        self._awaited.discard(worker)
+        """It has ended: whoever takes its place starts with what counts then. What it has not survived is not taken
+        over.
+        """
         self._told.discard(worker)
+        if worker in self._awaited:
+            self._drop(f"worker {worker.pid} ended while it prepared for it")
 
-    def _begin(self, workers: Iterable[Worker]) -> None:
+    def _begin(self, told: set[Worker]) -> None:
         self._wanted = False
         self._files.catch_up()
         settings = read_anew(self._read, self.settings)
@@ -109,8 +117,7 @@ class Rollout:
             return
         logs.mask_too(settings)
         self._coming, self._until = settings, time.monotonic() + PREPARED_WITHIN
-        self._told = set(workers)
-        self._awaited = set(self._told)
+        self._told, self._awaited = told, set(told)
         for worker in self._told:
             worker.tell(Word.RELOAD, pickle.dumps(settings))
 

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,11 +89,45 @@ def test_one_that_cannot_keeps_all_as_they_are(
     ]
 
 
-def test_nobody_waits_for_one_that_has_ended(under_way: Rollout, pairs: list[Pair]) -> None:
+def test_one_that_ends_while_it_prepares_keeps_all_as_they_are(
+    under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture
+) -> None:
     under_way.prepared(pairs[0].worker)
     under_way.gone(pairs[1].worker)
     under_way.step([pairs[0].worker])
+    assert pairs[0].heard() == [(Word.DROP, b"")]
+    assert (under_way.pending, under_way.settings.server.drain) == (False, 30.0)
+    assert "the present one stays: worker 1001 ended while it prepared for it" in caplog.text
+
+
+def test_one_that_ends_prepared_is_not_missed(under_way: Rollout, pairs: list[Pair]) -> None:
+    for pair in pairs:
+        under_way.prepared(pair.worker)
+    under_way.gone(pairs[1].worker)
+    under_way.step([pairs[0].worker])
     assert pairs[0].heard() == [(Word.TAKE_OVER, b"")]
+
+
+def test_but_one_must_be_left(under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture) -> None:
+    for pair in pairs:
+        under_way.prepared(pair.worker)
+    for pair in pairs:
+        under_way.gone(pair.worker)
+    under_way.step([])
+    assert (under_way.pending, under_way.settings.server.drain) == (False, 30.0)
+    assert "the workers that had prepared for it have ended" in caplog.text
+
+
+def test_it_waits_for_somebody_to_prepare(pairs: list[Pair], tmp_path: Path) -> None:
+    watched = "[server]\nreload_on_change = true\n"
+    coming = Rollout(settings(tmp_path, watched), lambda: settings(tmp_path, watched))
+    coming.ask()
+    coming.step([])
+    assert not coming.pending
+    assert coming.due > time.monotonic()  # meanwhile it does not look again and again
+    coming.step([pairs[0].worker])
+    assert coming.pending
+    assert [word for word, _ in pairs[0].heard()] == [Word.RELOAD]
 
 
 def test_nor_for_ever_for_one_that_is_silent(

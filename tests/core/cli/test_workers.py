@@ -166,6 +166,24 @@ class TestWorkers:
         program.until(lambda: statuses() <= {401, 429})  # the latter after many of the former
         assert program.stop() == 0
 
+    def test_a_reload_that_ends_those_who_prepare_is_none(
+        self, run: Run, simulate: Simulate, use: Use, place: Path
+    ) -> None:
+        use(simulate("one", "llama3.2"))
+        program = serve(run)
+        port = program.until_ready()
+        before = both(program)
+
+        (place / "late.py").write_text(LATE.replace("await asyncio.sleep(20)", "import os; os.abort()"))
+        (place / "plugins.toml").write_text('[server]\nstop_delay = 0\n[[plugin]]\nuse = "./late.py:Late"\n')
+        program.send(signal.SIGHUP)
+        program.until(lambda: "ended while it prepared for it" in program.said)
+        program.until(lambda: len(workers(program) - before) == 2)
+        program.until(lambda: status(port, "/readyz") == 200)
+
+        assert program.said.count("not reloaded") == 1
+        assert program.stop() == 0
+
     def test_a_reload_reaches_all_workers_or_none(self, run: Run, simulate: Simulate, place: Path) -> None:
         one, two = simulate("one", "llama3.2"), simulate("two", "qwen3:8b")
         file = place / "plugins.toml"
