@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import httpx
-
 from herdgate.backend import Backend, BackendSettings
 from herdgate.catalogue import Catalogue, ModelList
 from herdgate.faults import PluginFault
-from herdgate.hooks import POLL_DEADLINE, BackendSource
+from herdgate.hooks import BackendSource
 from herdgate.points import HookPoints
+from herdgate.poll import ask, version_of
 from herdgate.snapshot import Remembered, Snapshot
 from herdgate.sources import list_backends
 from herdgate.tasks import Tasks
@@ -70,6 +69,8 @@ class Discovery:
         self._interval = interval
         self._sources: list[tuple[str, BackendSource]] = []
         self._watched: dict[str, _Watched] = {}
+        self._retired: list[_Watched] = []
+        self._unusable: dict[str, str] = {}
         self._order: tuple[Backend, ...] = ()
         self._lists: dict[str, ModelList] = {}
         self._inherited: Known = {}
@@ -83,9 +84,8 @@ class Discovery:
         """
         self._sources = list(sources)
         self._inherited = known or {}
-        await self._adopt(await self._listed(strict=True))
+        await self._adopt(await self._listed(strict=True), strict=True)
         self._inherited = {}
-        self._rebuild()
         self._tasks.spawn(self._follow_sources(), "backend sources")
         self._tasks.spawn(self._end_first_round(), "first discovery round")
 
@@ -93,7 +93,7 @@ class Discovery:
         """Stop polling and close all upstreams. From now on there are no backends."""
         self._order = ()
         await self._tasks.close()
-        for watched in self._watched.values():
+        for watched in (*self._watched.values(), *self._retired):
             await watched.upstream.aclose()
 
     def upstream(self, backend: Backend) -> Upstream | None:
@@ -153,38 +153,67 @@ class Discovery:
             await asyncio.sleep(self._interval)
             try:
                 await self._adopt(await self._listed())
-            except Exception:  # a certificate file that is gone, say: the other backends go on
+            except Exception:  # a backend that cannot be closed, say: the next list is looked at all the same
                 log.exception("the list of backends cannot be taken over")
             self._rebuild()  # a backend may have been silent for long enough to leave the listings
 
-    async def _adopt(self, listed: Sequence[BackendSettings] | None) -> None:
-        """Start, replace and stop pollers so that they are those of this list."""
+    async def _adopt(self, listed: Sequence[BackendSettings] | None, *, strict: bool = False) -> None:
+        """Start, replace and stop pollers so that they are those of this list. A backend that cannot be used is left
+        out until a later list; if `strict`, it raises.
+        """
         if listed is None:
             return
         wanted = {settings.name: settings for settings in listed}
-        for name, watched in list(self._watched.items()):
-            if wanted.get(name) != watched.upstream.settings:
-                await self._forget(name)
-        added = [settings for settings in listed if settings.name not in self._watched]
+        kept = {name for name, watched in self._watched.items() if wanted.get(name) == watched.upstream.settings}
+        added = [settings for settings in listed if settings.name not in kept]
         remembered = await self._snapshot.load(added) if added else {}
+        for name in self._watched.keys() - kept:
+            self._retire(name)
         for settings in added:
-            watched = _Watched(self._connect(settings))
-            self._watched[settings.name] = watched
-            inherited = self._inherited.get((settings.name, settings.base_url))
-            if (known := inherited or remembered.get(settings.name)) is not None:
-                watched.version = known.version
-                self._take(watched.upstream.backend, known.listed)
-            watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {settings.name}")
-        self._order = tuple(self._watched[settings.name].upstream.backend for settings in listed)
+            try:
+                upstream = self._connect(settings)
+            except Exception as error:  # a certificate file that is gone, say: the other backends go on
+                if strict:
+                    raise
+                self._leave_out(settings.name, str(error))
+                continue
+            known = self._inherited.get((settings.name, settings.base_url)) or remembered.get(settings.name)
+            self._watch(upstream, known)
+        self._order = tuple(self._watched[name].upstream.backend for name in wanted if name in self._watched)
+        self._rebuild()
+        await self._part()
 
-    async def _forget(self, name: str) -> None:
+    def _watch(self, upstream: Upstream, known: Remembered | None) -> None:
+        name = upstream.settings.name
+        self._unusable.pop(name, None)
+        watched = self._watched[name] = _Watched(upstream)
+        if known is not None:
+            watched.version = known.version
+            self._take(upstream.backend, known.listed)
+        watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {name}")
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if self._unusable.get(name) != why:  # once, not with every list
+            log.error("backend %s is left out, it cannot be used: %s", name, why)
+        self._unusable[name] = why
+
+    def _retire(self, name: str) -> None:
         watched = self._watched.pop(name)
         self._lists.pop(name, None)
+        self._retired.append(watched)
+        watched.polled.set()
         if watched.task is not None:
             watched.task.cancel()
-            await asyncio.wait([watched.task])
-        watched.polled.set()
-        await watched.upstream.aclose()
+
+    async def _part(self) -> None:
+        """Close what was retired. This may take its time, but by now the others are at work."""
+        while self._retired:
+            watched = self._retired.pop()
+            try:
+                if watched.task is not None:
+                    await asyncio.wait([watched.task])
+            finally:
+                await watched.upstream.aclose()
 
     # polls
 
@@ -218,10 +247,10 @@ class Discovery:
             watched.version = shared.version
             self._take(backend, shared.listed)
             return
-        found = await self._ask(watched)
+        found = await ask(self._points, watched.upstream)
         self._take(backend, found)
         if isinstance(found, ModelList):
-            watched.version = await _version(watched.upstream.client(POLL_DEADLINE))
+            watched.version = await version_of(watched.upstream)
             await self._snapshot.save(settings, found, watched.version)
 
     async def _shared(self, watched: _Watched, last: ModelList) -> Remembered | None:
@@ -233,34 +262,19 @@ class Discovery:
         since = max(last.fetched_at, time.time() - self._interval * NEWS)
         return found if found is not None and found.listed.fetched_at > since else None
 
-    async def _ask(self, watched: _Watched) -> ModelList | str:
-        """What a backend hosts, as it says itself, or why that cannot be said. Within the deadline."""
-        backend = watched.upstream.backend
-        try:
-            entries = await self._points.list_models(backend, watched.upstream.client(POLL_DEADLINE))
-            if entries is None:
-                return "no plugin knows how to list its models"
-            return ModelList(backend.name, tuple(entries), time.time())
-        except PluginFault as fault:
-            return fault.why
-        except TimeoutError:
-            return f"no answer within {POLL_DEADLINE:g} s"
-        except httpx.HTTPStatusError as error:
-            return f"status {error.response.status_code} for {error.request.url.path}"
-        except (httpx.HTTPError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
-
     def _take(self, backend: Backend, found: ModelList | str) -> None:
         """Let the catalogue have what plugins leave of a list. A backend that could not be asked keeps its last one.
 
         What is shared and remembered is the list as it was before: a process that hides models must not learn of them
         from one that does not.
         """
+        watched = self._watched.get(backend.name)
+        if watched is None or watched.upstream.backend is not backend:
+            return  # its poll ended after it was replaced
         last = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
         listed = last
         if isinstance(found, ModelList):
-            if (watched := self._watched.get(backend.name)) is not None:
-                watched.listed = found
+            watched.listed = found
             try:
                 listed = replace(found, entries=tuple(self._points.shape_catalogue.sync(backend, found.entries)))
             except PluginFault as fault:
@@ -275,14 +289,3 @@ class Discovery:
 
     def _rebuild(self) -> None:
         self.catalogue = Catalogue.build(self._order, self._lists, time.time())
-
-
-async def _version(client: httpx.AsyncClient) -> str | None:
-    """What Ollama says of itself; other kinds of servers say nothing, which is no fault."""
-    try:
-        async with asyncio.timeout(POLL_DEADLINE):
-            reply: Mapping[str, object] = (await client.get("/api/version")).raise_for_status().json()
-        version = reply["version"]
-        return version if isinstance(version, str) else None
-    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError):
-        return None

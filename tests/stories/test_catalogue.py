@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 from tests.stories.conftest import CHAT, EVERY_WAY, MODEL, OPENAI_CHAT, Chat, plugin_of, with_plugin
 
+from herdgate import BackendSettings
 from herdgate.config import load
 from herdgate.hooks import INFO
 from herdgate.server import Gateway
@@ -384,7 +387,7 @@ async def test_a_backend_that_does_not_tell_its_version_is_listed_all_the_same(
     first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     """Other servers than Ollama have none."""
-    monkeypatch.setattr("herdgate.discovery.POLL_DEADLINE", 0.3)
+    monkeypatch.setattr("herdgate.poll.POLL_DEADLINE", 0.3)
     first.behaviour.pace = 0.1 if isinstance(fault, Events) else 0.0  # 20 s, were it not for the deadline
     first.script("/api/version", fault, times=None)
     async with running_gateway(first) as gateway:
@@ -484,3 +487,59 @@ async def test_a_list_that_cannot_be_stored_does_not_end_the_polling(first: Simu
     toml = "\n".join(f'[[plugin]]\nuse = "{use}"' for use in ("configured_backends", "./odd.py:Odd", "api_keys"))
     async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
         await gateway.knows("poll3:latest")
+
+
+# lists of backends that change
+
+
+SOURCE = """
+from herdgate import hookimpl
+
+class Extra:
+    herdgate_api = 1
+    now = []
+
+    @hookimpl
+    def backend_sources(self, app):
+        return self
+
+    def list(self):
+        return list(self.now)
+"""
+
+
+async def test_a_backend_that_cannot_be_used_keeps_no_other_out_of_a_new_list(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates = tmp_path / "ca.pem"
+    shutil.copy(certifi.where(), certificates)
+    bad = BackendSettings(name="bad", base_url="https://127.0.0.1:9", ca_file=certificates)
+    moved = BackendSettings(name="bad", base_url="https://127.0.0.1:8", ca_file=certificates)
+    toml = with_plugin(tmp_path, SOURCE)
+    async with (
+        SimulatedOllama(name="one", models=["one"]) as one,
+        SimulatedOllama(name="two", models=["two"]) as two,
+        SimulatedOllama(name="three", models=["three"]) as three,
+        running_gateway(one, toml=toml, directory=tmp_path, env={"HERDGATE_DISCOVERY_INTERVAL": "0.05"}) as gateway,
+    ):
+        certificates.unlink()
+        second, third = (BackendSettings(name=each.name, base_url=each.url) for each in (two, three))
+        source = plugin_of(gateway, "extra")
+        discovery = gateway.gateway.runtime.discovery
+        source.now = [second, bad, third]
+        await listed(gateway, "three:latest")
+        assert [backend.name for backend in discovery.backends] == ["one", "two", "three"]
+        source.now = [bad, third]
+        await listed(gateway, "two:latest", present=False)
+        await two.wait_for(lambda backend: not backend.open_connections)
+        await polled_again(three, times=5)
+        left_out = [record for record in caplog.records if "left out" in record.message]
+        assert len(left_out) == 1, "it is told once"
+        assert "backend bad" in left_out[0].message
+        assert "ca.pem" in left_out[0].message
+        shutil.copy(certifi.where(), certificates)
+        await until(lambda: [backend.name for backend in discovery.backends] == ["one", "bad", "three"])
+        certificates.unlink()
+        source.now = [moved, third]
+        await until(lambda: [backend.name for backend in discovery.backends] == ["one", "three"])
+        assert set(await tags(gateway)) == {"one:latest", "three:latest"}
