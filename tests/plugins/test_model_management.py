@@ -4,11 +4,15 @@ tests/stories/test_management.py.
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herdgate import BackendSettings, Candidate, ModelEntry
+from herdgate import Backend, BackendSettings, Candidate, ModelEntry
+from herdgate_plugins.model_management.asking import Failed, together
 from herdgate_plugins.model_management.progress import Progress
 from herdgate_plugins.model_management.targets import HEADER, NoTarget, belongs, named, only
 
@@ -119,3 +123,21 @@ def test_no_bar_is_ever_more_than_full(steps: list[tuple[str, str, int]]) -> Non
         assert isinstance(line["completed"], int)
         assert isinstance(line["total"], int)
         assert line["completed"] <= line["total"] == 300
+
+
+# asking
+
+
+class BrokenFleet:
+    """Has an error of its own for whoever asks a backend."""
+
+    def client(self, backend: Backend, timeout: float, *, apart: bool = False) -> httpx.AsyncClient:
+        raise RuntimeError(f"no client for {backend.name}")
+
+
+async def test_an_error_of_ones_own_is_an_end_too(caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(10):
+        ends = [end async for end in together(BrokenFleet(), BACKENDS[:2], "/api/pull", b"{}")]  # type: ignore[arg-type]
+    assert [backend for backend, _ in ends] == BACKENDS[:2]
+    assert all(isinstance(failed, Failed) for _, failed in ends)
+    assert "no client for gpu1" in caplog.text

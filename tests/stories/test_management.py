@@ -14,7 +14,7 @@ import ollama
 import pytest
 from tests.stories.conftest import BUILT_IN, MODEL
 
-from herdgate.testing.faults import Hang, Status
+from herdgate.testing.faults import Events, Hang, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -366,3 +366,16 @@ async def test_what_was_changed_is_known_before_the_next_poll(
         await gateway.knows("fresh:latest")
         assert (await root("DELETE", "/api/delete", json={"model": "only-second"})).status_code == 200
         await until(lambda: not gateway.gateway.runtime.discovery.catalogue.holders(_name("only-second")))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("line", [b"nope\n", b'{"status":' + b"[" * 100_000 + b"\n"], ids=["none", "deep"])
+async def test_what_is_no_json_that_can_be_read_ends_what_its_backend_does(
+    admin: Managed, first: SimulatedOllama, line: bytes, *, stream: bool
+) -> None:
+    first.script("/api/pull", Events((line,)))
+    async with asyncio.timeout(10):
+        reply = await admin("POST", "/api/pull", on="first,second", json={"model": "fresh", "stream": stream})
+    assert reply.status_code == (200 if stream else 500)
+    last = json.loads(reply.text.splitlines()[-1])
+    assert last == {"error": "first: it answered something that is not JSON (done on: second)"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 
 from herdgate import Backend, Fleet, message_of
+
+log = logging.getLogger("herdgate.plugins")
 
 SILENCE = 600.0
 """Seconds that a backend may be silent while it works: verifying a model of 100 GB takes minutes."""
@@ -62,7 +65,7 @@ async def steps(fleet: Fleet, backend: Backend, path: str, body: bytes) -> Async
                     yield said
     except (LookupError, httpx.HTTPError) as error:
         raise Failed(_unreachable(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failed("it answered something that is not JSON") from error
     if not finished:
         raise Failed("it stopped before the end")
@@ -93,7 +96,7 @@ async def together(
 ) -> AsyncIterator[tuple[Backend, dict[str, Any] | Failed | None]]:
     """What several backends say while they work, as it comes; None when one has finished, Failed when it could not.
 
-    Leaving this early breaks off what they do.
+    Leaving this early breaks off what they do. What goes wrong here is logged, and ends that backend's part as well.
     """
     heard: asyncio.Queue[tuple[Backend, dict[str, Any] | Failed | None]] = asyncio.Queue(maxsize=1)
 
@@ -105,6 +108,9 @@ async def together(
                     await heard.put((backend, step))
         except Failed as failed:
             end = failed
+        except Exception:  # the caller waits for an end of each, and has no deadline
+            log.exception("backend %s could not be listened to", backend.name)
+            end = Failed("what it answered could not be read")
         await heard.put((backend, end))
 
     tasks = [asyncio.create_task(listen(backend), name=f"manage {backend.name}") for backend in backends]
