@@ -61,8 +61,25 @@ def _seen(file: Path) -> _Seen:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
+def _lost(settings: Settings, present: Settings) -> str:
+    """Why these settings come from the loss of a file and not from a change to it; empty if they do not.
+
+    Without its file a gateway would begin anew: with the built-in plugins, and with none of its backends and denials.
+    """
+    if present.file is None or present.file_is_empty:
+        return ""
+    if settings.file is None:
+        how = "is not named any more" if present.file.exists() else "is gone"
+    elif settings.file == present.file and settings.file_is_empty:
+        how = "is empty"
+    else:
+        return ""
+    return f"{present.file}, which the present configuration came from, {how}; to go on without it takes a restart"
+
+
 def read_anew(read: Callable[[], Settings], present: Settings) -> Settings | None:
-    """What the files say now, as far as it can be taken over; None if they have mistakes. Either is told in the log.
+    """What the files say now, as far as it can be taken over; None if they have mistakes or are lost. Either is told in
+    the log.
 
     Never raises: whoever asks goes on with what there is.
     """
@@ -74,10 +91,15 @@ def read_anew(read: Callable[[], Settings], present: Settings) -> Settings | Non
     except Exception:
         log.exception("the configuration is not reloaded, the present one stays")
         return None
+    if lost := _lost(settings, present):
+        tell_refused(lost)
+        return None
     for notice in settings.notices:
         log.warning("%s", notice)
     if waiting:
         log.warning("these settings cannot change without a restart, the present ones stay: %s", ", ".join(waiting))
+    if present.server.reload_on_change and not settings.server.reload_on_change:
+        log.warning("reload_on_change is off in the new configuration: from then on only SIGHUP has it read anew")
     return settings
 
 

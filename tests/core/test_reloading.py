@@ -11,6 +11,10 @@ from herdgate.reloading import FIXED, FileWatch, files_of, read_anew, without_fi
 
 def settings(place: Path, toml: str = "", **environ: str) -> Settings:
     (place / "plugins.toml").write_text(toml)
+    return read(place, **environ)
+
+
+def read(place: Path, **environ: str) -> Settings:
     return load({}, {"HERDGATE_STATE": "sqlite:///here.db", **environ}, place)
 
 
@@ -58,6 +62,52 @@ def test_whatever_goes_wrong_the_present_configuration_stays(tmp_path: Path, cap
     (record,) = caplog.records
     assert (record.levelname, bool(record.exc_info)) == ("ERROR", True)
     assert record.getMessage() == "the configuration is not reloaded, the present one stays"
+
+
+@pytest.mark.parametrize("left", [None, "", "# to be filled in\n"])
+def test_a_file_that_is_gone_or_empty_is_no_configuration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: str | None
+) -> None:
+    said = '[server]\nreload_on_change = true\n[[backend]]\nname = "one"\nbase_url = "http://one"\n'
+    present = settings(tmp_path, said)
+    file = tmp_path / "plugins.toml"
+    file.unlink()
+    if left is not None:
+        file.write_text(left)
+
+    assert read_anew(lambda: read(tmp_path), present) is None
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert f"{file}, which the present configuration came from, is {'gone' if left is None else 'empty'}" in caplog.text
+
+    assert read_anew(lambda: settings(tmp_path, said.replace("one", "other")), present) is not None
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_is_named_no_more_is_no_reason_to_go_on_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "own.toml").write_text("[server]\ndrain = 5\n")
+    present = read(tmp_path, HERDGATE_CONFIG="own.toml")
+    assert read_anew(lambda: read(tmp_path), present) is None
+    assert "own.toml, which the present configuration came from, is not named any more" in caplog.text
+
+
+def test_who_began_without_a_file_or_with_an_empty_one_may_go_on_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read_anew(lambda: read(tmp_path), read(tmp_path)) is not None
+    assert read_anew(lambda: settings(tmp_path), read(tmp_path)) is not None
+    assert read_anew(lambda: settings(tmp_path), settings(tmp_path)) is not None
+    assert not caplog.records
+
+
+def test_the_log_says_that_nobody_looks_at_the_files_any_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watched = settings(tmp_path, "[server]\nreload_on_change = true\n")
+    assert read_anew(lambda: settings(tmp_path, "[server]\ndrain = 5\n"), watched) is not None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "reload_on_change is off" in caplog.text
 
 
 def test_the_files_are_those_that_were_read_and_those_of_plugins(tmp_path: Path) -> None:

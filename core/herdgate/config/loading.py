@@ -58,6 +58,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], directory: Pat
         plugins=plugins,
         admin_key=admin_key,
         file=file.path if file is not None else None,
+        file_is_empty=file is not None and not file.data,
         origins=origins,
         notices=(*notices, *weak_key_notices(admin_key, origins["admin_key"]), *near_misses(list(environ))),
     )

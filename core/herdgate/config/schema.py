@@ -234,6 +234,8 @@ class Settings:
     admin_key: SecretStr | None = None
     file: Path | None = None
     """The `plugins.toml` that was read, if there is one."""
+    file_is_empty: bool = False
+    """Whether nothing is set in that file."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
     """From `server.port` or `backend[0].base_url` to where the value comes from, such as `.env:3` or `default`."""
     notices: tuple[str, ...] = ()

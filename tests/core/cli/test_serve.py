@@ -242,5 +242,24 @@ def test_a_changed_file_is_enough_if_that_is_wanted(run: Run, simulate: Simulate
     assert "have 1 s to end" in program.said
 
 
+def test_a_file_that_vanishes_is_waited_for(run: Run, simulate: Simulate, place: Path) -> None:
+    backend, file = simulate("one", "llama3.2"), place / "plugins.toml"
+    present = (
+        f'[server]\nreload_on_change = true\nstop_delay = 0\n[[backend]]\nname = "one"\nbase_url = "{backend.url}"\n'
+    )
+    file.write_text(present)
+    program = serve(run)
+    port = program.until_ready()
+
+    file.unlink()
+    program.until(lambda: "which the present configuration came from, is gone" in program.said)
+    assert Chat(port).ends_well()
+
+    file.write_text(present + "[discovery]\ninterval = 7\n")
+    reloaded(program)
+    assert Chat(port).ends_well()
+    assert program.stop() == 0
+
+
 def errors(program: Program) -> list[str]:
     return [record["message"] for record in program.records if record["level"] == "error"]
