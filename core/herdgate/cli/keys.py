@@ -15,7 +15,7 @@ from herdgate.cli.output import cells, print_json, print_table, table
 from herdgate.config import Settings
 from herdgate.keys import KeyRecord, KeyStore, parse_duration
 from herdgate.loop import run
-from herdgate.state import open_state
+from herdgate.state import StateAbsent, open_state
 
 _OPEN = (
     "No key was ever made: a gateway that only this machine can reach serves callers without one, any other refuses "
@@ -83,7 +83,7 @@ def create(config: str | None, as_json: bool, **wanted: Unpack[_Wanted]) -> None
 async def _create(settings: Settings, wanted: _Wanted) -> tuple[KeyRecord, str, str]:
     patterns = [pattern.strip() for pattern in wanted["models"].split(",") if pattern.strip()]
     until = None if wanted["expires"] is None else time.time() + wanted["expires"]
-    async with _store(settings) as (store, place):
+    async with _store(settings, create=True) as (store, place):
         record, secret = await store.create(
             wanted["name"],
             patterns,
@@ -104,8 +104,12 @@ def list_keys(config: str | None, as_json: bool) -> None:
     settings = settings_of(config)
 
     async def listed() -> list[KeyRecord]:
-        async with _store(settings) as (store, _):
-            return await store.list()
+        try:
+            async with _store(settings) as (store, _):
+                return await store.list()
+        except StateAbsent as error:
+            click.echo(f"Note: {error}.", err=True)
+            return []
 
     records = run(listed())
     if as_json:
@@ -159,9 +163,9 @@ def revoke(name_or_id: str, config: str | None, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[KeyStore, str]]:
+async def _store(settings: Settings, *, create: bool = False) -> AsyncIterator[tuple[KeyStore, str]]:
     """The keys, and where they are kept. Raises StateUnavailable."""
-    state = await open_state(settings.server.state.get_secret_value())
+    state = await open_state(settings.server.state.get_secret_value(), create=create)
     try:
         yield KeyStore(state), state.place
     finally:

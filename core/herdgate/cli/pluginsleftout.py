@@ -15,18 +15,13 @@ from herdgate.config import Settings
 from herdgate.quarantine import LeftOut
 from herdgate.quarantineboard import posted
 from herdgate.state import StateUnavailable
-from herdgate.state.place import SqlitePlace, parse_place
 
 Left = Sequence[tuple[str, LeftOut]]
 
 
 async def left_out_now(settings: Settings) -> Left | None:
     """Who is left out, and by which process; None if the state that the gateways tell it to cannot be read."""
-    url = settings.server.state.get_secret_value()
-    place = parse_place(url)
-    if isinstance(place, SqlitePlace) and not place.path.exists():
-        return []  # no gateway has run yet, and a list makes no files
-    state = await state_or_stand_in(url)
+    state = await state_or_stand_in(settings.server.state.get_secret_value())
     try:
         return await posted(state)
     except StateUnavailable:

@@ -10,7 +10,7 @@ event loop. A call that was out of time may have been carried out all the same, 
 from typing import Literal, Protocol
 
 from herdgate.state.place import SqlitePlace, parse_place
-from herdgate.state.unavailable import StateUnavailable
+from herdgate.state.unavailable import StateAbsent, StateUnavailable
 
 CALL_LIMIT = 0.9
 """Seconds after which a store gives a call up, whatever it waits for: no request may wait longer than one second."""
@@ -64,19 +64,23 @@ class State(Protocol):
         """Give connections and threads back. Later calls raise `StateUnavailable`; closing twice is fine."""
 
 
-async def open_state(url: str) -> State:
+async def open_state(url: str, *, create: bool = True) -> State:
     """Open the store that `url` names (`sqlite:///absolute/path`, `redis://…` or `rediss://…`).
 
-    Raises `StateUnavailable` if it cannot be used now, and its subclass `InvalidStateURL` if the URL is no such URL.
+    Who only reads has no file made (`create`): a running gateway whose file was moved away would take an empty one for
+    the one that it knows, with no key in it.
+
+    Raises `StateUnavailable` if it cannot be used now, and its subclasses: `InvalidStateURL` if the URL is no such URL,
+    `StateAbsent` if there is no file and none is to be made.
     """
     place = parse_place(url)
     if isinstance(place, SqlitePlace):  # imported only when needed: redis-py alone takes longer than many a command
         from herdgate.state.sqlite import SqliteState
 
-        return await SqliteState.open(place)
+        return await SqliteState.open(place, create=create)
     from herdgate.state.redis import RedisState
 
     return await RedisState.open(place)
 
 
-__all__ = ["CALL_LIMIT", "State", "StateUnavailable", "open_state"]
+__all__ = ["CALL_LIMIT", "State", "StateAbsent", "StateUnavailable", "open_state"]

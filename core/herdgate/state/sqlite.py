@@ -40,11 +40,11 @@ class SqliteState:
         self._closed = False
 
     @classmethod
-    async def open(cls, place: SqlitePlace) -> Self:
-        """Open the file, creating it if it is absent. Raises `StateUnavailable`."""
+    async def open(cls, place: SqlitePlace, *, create: bool = True) -> Self:
+        """Open the file, creating it if it is absent and that is wanted. Raises `StateUnavailable`."""
         state = cls(place)
         try:
-            await state._run(state._file.create_if_absent)
+            await state._run(lambda: state._file.open(create=create))
         except BaseException:
             await state.close()
             raise

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from herdgate.state.unavailable import StateUnavailable
+from herdgate.state.unavailable import StateAbsent, StateUnavailable
 
 T = TypeVar("T")
 
@@ -66,9 +66,12 @@ class OpenFile:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
 
-    def create_if_absent(self) -> None:
+    def open(self, *, create: bool) -> None:
         """Make sure there is a file that can be used. Raises `StateUnavailable`."""
-        _create_if_absent(self.path)
+        if create:
+            _create_if_absent(self.path)
+        elif _is_absent(self.path):
+            raise StateAbsent(f"there is no state file at {self.path} yet: proxyctl serve and keys create make it")
         self.connection()
 
     def connection(self) -> sqlite3.Connection:
@@ -105,6 +108,16 @@ def _identity(path: Path) -> tuple[int, int]:
         why = f"it cannot be reached ({error.strerror}): put it back, or restart to begin with an empty one"
         raise unusable(path, why) from None
     return status.st_dev, status.st_ino
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # whatever it is, it is in the way of using the file as well
+    return False
 
 
 def _create_if_absent(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one error of the state stores."""
+"""The error of the state stores."""
 
 
 class StateUnavailable(Exception):  # noqa: N818
@@ -6,3 +6,7 @@ class StateUnavailable(Exception):  # noqa: N818
 
     The message says which store, why, and what to do; it never holds credentials.
     """
+
+
+class StateAbsent(StateUnavailable):
+    """The state file was not made yet, and who wanted it was not to make it."""

@@ -95,6 +95,16 @@ def test_without_keys_the_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
     assert "a-long-admin-key-of-mine" not in said
 
 
+def test_only_create_makes_the_file(place: Path) -> None:
+    for arguments, code in ((["list"], 0), (["show", "alice"], 2), (["revoke", "alice"], 2)):
+        said = proxyctl("keys", *arguments, code=code).stderr
+        assert f"there is no state file at {place}/state.db yet" in said
+        assert not (place / "state.db").exists()
+    json_of("keys", "create", "--name", "alice", "--models", "*")
+    assert (place / "state.db").exists()
+    assert proxyctl("keys", "list").stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

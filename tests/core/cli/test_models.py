@@ -51,6 +51,14 @@ def test_the_table_says_where_a_model_is_served_from(simulate: Simulate, use: Us
     assert not any("\x1b" in line or line != line.rstrip() for line in lines)
 
 
+def test_who_only_looks_makes_no_state(simulate: Simulate, use: Use, place: Path) -> None:
+    use(simulate("one", "llama3.2"))
+    assert json_of("list-models")["cache"] == {"kind": "sqlite", "entries": 0}
+    for command in (["probe"], ["ps"], ["show", "llama3.2"], ["plugins", "list"], ["config", "check"]):
+        proxyctl(*command)
+    assert [file.name for file in place.iterdir() if file.name.startswith("state.db")] == []
+
+
 def test_nobody_answers(use: Use, dead: dict[str, str]) -> None:
     use(dead)
     assert json_of("list-models", code=1)["union"] == 0

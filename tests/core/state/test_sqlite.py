@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from herdgate.state import CALL_LIMIT, State, StateUnavailable, open_state
+from herdgate.state import CALL_LIMIT, State, StateAbsent, StateUnavailable, open_state
 from herdgate.state.place import SqlitePlace
 from herdgate.state.sqlite import SqliteState
 from herdgate.testing.gateway import until
@@ -214,6 +214,17 @@ async def test_what_cannot_be_used_is_refused_with_advice(
     with pytest.raises(StateUnavailable, match=advice) as refusal:
         await use(path)
     assert str(path) in str(refusal.value)
+
+
+async def test_who_only_reads_does_not_make_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "herdgate.db"
+    with pytest.raises(StateAbsent, match=f"there is no state file at {path} yet"):
+        await open_state(url(path), create=False)
+    assert files(tmp_path) == []
+    await make(path)
+    state = await open_state(url(path), create=False)
+    assert await state.count("space") == 0
+    await state.close()
 
 
 async def test_a_foreign_file_is_left_as_it_was(tmp_path: Path) -> None:
