@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from herdgate import Attempt, AttemptOutcome, Metric, Outcome, Summary, hookimpl
+from herdgate import App, Attempt, AttemptOutcome, Metric, Outcome, Summary, hookimpl
 
 _DENIED = "(denied)"
 """Stands for every model that somebody was denied: the numbers must not tell which of them exist."""
@@ -29,6 +30,14 @@ class Metrics:
         self._ended: defaultdict[tuple[str, str, str], _Ended] = defaultdict(_Ended)
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[tuple[str, str]] = Counter()
+
+    @hookimpl
+    @contextmanager
+    def lifespan(self, app: App) -> Iterator[None]:
+        """A reload counts on: what is in flight meanwhile would be counted where nobody looks any more."""
+        mine = (self._ended, self._attempts, self._failures)
+        self._ended, self._attempts, self._failures = app.memory.setdefault("metrics", mine)
+        yield
 
     @hookimpl
     def exchange_ended(self, summary: Summary) -> None:

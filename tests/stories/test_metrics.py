@@ -11,7 +11,7 @@ import pytest
 from tests.stories.conftest import ANONYMOUS, MODEL, Chat
 
 from herdgate.metricspage import SPACE, MetricsPage
-from herdgate.testing.faults import Status
+from herdgate.testing.faults import Hang, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -105,6 +105,39 @@ async def test_that_a_backend_was_asked_for_a_model_it_no_longer_has_is_not_told
         seen = await numbers(gateway)
     assert seen['herdgate_requests_total{family="ollama",outcome="denied",model="(denied)"}'] == 1
     assert not any("attempt" in name for name in seen)
+
+
+ANSWERED = f'herdgate_requests_total{{family="ollama",outcome="answered",model="{MODEL}:latest"}}'
+
+
+async def test_a_reload_loses_no_request_be_it_in_flight_or_counted_already(
+    gateway: RunningGateway, first: SimulatedOllama
+) -> None:
+    goes_on = asyncio.Event()
+    await ASK.ask(gateway)
+    first.script("/api/chat", Hang(after=1, until=goes_on))
+    running = asyncio.create_task(ASK.ask(gateway))
+    await first.wait_for(lambda one: one.concurrent == 1)
+    await gateway.reload(first)
+    assert (await numbers(gateway))[ANSWERED] == 1
+    await ASK.ask(gateway)
+    goes_on.set()
+    assert ASK.text_of(await running)
+
+    async def all_three_are_counted() -> bool:
+        return (await numbers(gateway))[ANSWERED] == 3
+
+    await until(all_three_are_counted)
+    assert (await numbers(gateway))['herdgate_attempts_total{backend="first",outcome="succeeded"}'] == 3
+
+
+async def test_a_reload_that_is_prepared_and_dropped_changes_no_number(gateway: RunningGateway) -> None:
+    await ASK.ask(gateway)
+    prepared = await gateway.gateway.prepare(gateway.gateway.settings)
+    await ASK.ask(gateway)
+    await prepared.close()
+    await ASK.ask(gateway)
+    assert (await numbers(gateway))[ANSWERED] == 3
 
 
 # several processes
