@@ -253,7 +253,7 @@ async def _status_failure(reply: UpstreamReply) -> Failure:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """`Retry-After` in seconds; dates, which backends of this kind do not send, count as none."""
+    """`Retry-After` in seconds, an hour at most; dates, which backends of this kind do not send, count as none."""
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
         return None
-    return float(min(int(retry_after), 3600))
+    return float(min(int(retry_after[:9]), 3600))  # Python refuses to read thousands of digits

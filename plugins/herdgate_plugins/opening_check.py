@@ -79,11 +79,12 @@ def _inspect_sign(data: bytes) -> Failure | None:
 def _inspect_json(text: bytes) -> Failure | None:
     try:
         error = _ERROR_ALONE.decode(text).error if text.isascii() else _TOP_LEVEL.decode(text).get("error", _NO_ERROR)
+        failed = error is not _NO_ERROR and msgspec.json.decode(error)
     except msgspec.ValidationError:
         return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not a JSON object")
     except (ValueError, RecursionError):
         return Failure(Kind.MALFORMED, Phase.OPENING, "the first event is not JSON")
-    return _error(text) if error is not _NO_ERROR and msgspec.json.decode(error) else None
+    return _error(text) if failed else None
 
 
 def _error(text: bytes) -> Failure:

@@ -54,6 +54,8 @@ ATTACKS: dict[str, Fault] = {
     "a page that calls itself JSON": Status(200, b"<html>welcome</html>"),
     "a reply that is shorter than it said": kept(OK + b"Content-Length: 10\r\n\r\n" + JSON),
     "an error without end": kept(b"HTTP/1.1 503 No\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 500_000),
+    "a pause beyond counting": Status(503, b"{}", headers=(("Retry-After", "9" * 5000),)),
+    "an error beyond counting": Status(200, b'{"error":' + b"9" * 5000 + b"}"),
     "a redirect": kept(b"HTTP/1.1 307 Go\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n"),
 }
 
@@ -66,6 +68,7 @@ async def test_the_next_backend_answers_and_the_log_says_why(
     first.script(chat.path, attack)
     assert "backend second" in chat.text_of(await chat.ask(gateway))
     (said,) = (record.getMessage() for record in caplog.records if "attempt 1 at first failed" in record.getMessage())
+    assert "plugin" not in said
     assert len(said) < 400
     assert "\n" not in said
     assert "backend first" in chat.text_of(await chat.ask(gateway)), "one bad reply spoils no other"
