@@ -19,6 +19,7 @@ from herdgate.errors import message_of
 from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
 from herdgate.faults import PluginFault
+from herdgate.lastline import ended_well
 from herdgate.opening import Framing, Opening, framing_of, holds
 from herdgate.runtime import Runtime
 from herdgate.scope import Scope
@@ -190,6 +191,8 @@ class Attempts:
             opening, end = await _read_opening(framing, reply, opening, deadline, upstream.settings.idle_timeout)
         if end is None:
             self._inspect(head, opening)
+            if framing is Framing.NDJSON and not ended_well(opening, whole=True, delimited=reply.delimited):
+                raise _Failed(Failure(Kind.BROKEN, Phase.OPENING, "the stream ended inside its first line"))
         elif framing is not Framing.WHOLE:  # of a reply too long to be held nobody can tell anything yet
             self._inspect(head, opening[:end])
         return framing, opening, end is None

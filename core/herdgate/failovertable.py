@@ -139,7 +139,14 @@ AFTER_THE_FIRST_BYTE: tuple[Break, ...] = (
     _break("closed_inside", "the connection is closed inside an event", End.ERROR, End.ERROR),
     _break("torn", "the framing of HTTP breaks off", End.ERROR, End.ERROR),
     _break("silent", "silence for `idle_timeout`", End.ERROR, End.ERROR, End.CUT),
+    _break("ended_inside", "the stream ends inside an event", End.ERROR, End.ERROR),
     _break("ended", "the stream ends without its terminal event (`done`, `[DONE]`)", End.PASSES, End.ERROR),
+    _break(
+        "unframed",
+        "the same where HTTP does not tell the end of the stream, so that a closed connection looks like it",
+        End.ERROR,
+        End.ERROR,
+    ),
     _break(
         "error_event",
         "Ollama reports an error, or swallows it where its API has no words for it",

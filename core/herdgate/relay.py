@@ -7,7 +7,6 @@ so, its connection is cut.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import httpx
@@ -17,6 +16,7 @@ from herdgate.exchange import Head
 from herdgate.failure import Failure, Kind, Phase
 from herdgate.faults import PluginFault
 from herdgate.filters import Filters
+from herdgate.lastline import ended_well, says_done
 from herdgate.opening import Framing
 from herdgate.responder import Responder
 from herdgate.surface import Endpoint
@@ -61,6 +61,11 @@ class Tail:
             first -= 1
             size += len(pieces[first])
         return b"".join(pieces[first:])
+
+    @property
+    def at_line_end(self) -> bool:
+        """Whether the last piece ends a line; False if it is empty."""
+        return (self._latest or self._earlier or (b"",))[-1].endswith(b"\n")
 
     def ends_with(self, terminals: Sequence[bytes]) -> bool:
         """Whether a line near the end begins with one of these."""
@@ -153,7 +158,7 @@ class Relay:
         except TooLong:
             await self.break_off(TOO_LONG)
             return Failure(Kind.MALFORMED, Phase.STREAM, f"the stream is longer than {self._limit} bytes")
-        if not self._complete():
+        if not self._complete(body):
             if last:
                 self._responder.push(last)
             await self.break_off(INCOMPLETE)
@@ -230,29 +235,23 @@ class Relay:
         tail = bytes(self.tail)
         if self._framing is Framing.SSE:
             return tail.endswith(b"\n\n") and self.tail.ends_with(self._endpoint.terminals)
-        return self._framing is Framing.NDJSON and _is_done(tail)
+        return self._framing is Framing.NDJSON and says_done(tail)
 
-    def _complete(self) -> bool:
+    def _complete(self, body: UpstreamReply) -> bool:
         """An SSE stream must have had its terminal event: Ollama swallows errors that happen inside of one.
 
         What counts is what the backend sent, whatever filters made of it; and a model may well say "data: [DONE]", but
-        never at the start of a line. An NDJSON stream may end without `done`, which is no error (Ollama stops so after
-        many repeats of one token).
+        never at the start of a line.
         """
+        received = self._received
+        if self._framing is Framing.NDJSON:
+            if received.at_line_end and body.delimited:
+                return True
+            tail = bytes(received)
+            return ended_well(tail, whole=len(tail) == received.sent, delimited=body.delimited)
         if self._framing is not Framing.SSE or not self._endpoint.terminals:
             return True
-        return self._received.ends_with(self._endpoint.terminals)
-
-
-def _is_done(tail: bytes) -> bool:
-    """Whether the last line is whole and says `done`, as Ollama ends its own streams."""
-    lines = tail.splitlines(keepends=True)
-    if not lines or not lines[-1].endswith(b"\n"):
-        return False
-    try:
-        return bool(json.loads(lines[-1])["done"])
-    except (ValueError, KeyError, TypeError):
-        return False
+        return received.ends_with(self._endpoint.terminals)
 
 
 def _tail_for(endpoint: Endpoint) -> Tail:

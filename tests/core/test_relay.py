@@ -21,7 +21,7 @@ from herdgate.hooks import StreamFilter
 from herdgate.opening import Framing
 from herdgate.relay import BROKE, FILTER_FAILED, INCOMPLETE, TAIL, Relay, Tail, reply_headers
 from herdgate.surface import Endpoint, find
-from herdgate.testing.faults import Cut, EndWithoutDone, ErrorEvent, Events, Hang, Slice
+from herdgate.testing.faults import Cut, EndWithoutDone, ErrorEvent, Events, Hang, RawReply, Slice
 from herdgate.testing.gateway import until
 from herdgate.testing.simulated import SimulatedOllama
 from herdgate.upstream.client import Upstream, UpstreamReply
@@ -268,6 +268,44 @@ async def test_lines_that_end_cleanly_without_done_pass_as_they_are(
     _, failure = await relayed(backend, caller, NDJSON, kind)
     assert failure is None
     assert b"error" not in caller.got
+    assert caller.ended
+
+
+LINES = b'{"done":false}\n' * 200
+UNFRAMED = b"HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", WAYS)
+@pytest.mark.parametrize("rest", [b'{"done":fal', b"{", b'{"done":true'])
+async def test_lines_that_end_inside_of_one_get_the_error(
+    backend: SimulatedOllama, caller: Caller, rest: bytes, kind: Callable[[], StreamFilter] | None
+) -> None:
+    backend.script("/api/chat", Events((LINES, rest)))
+    _, failure = await relayed(backend, caller, NDJSON, kind)
+    assert failure is not None
+    assert (failure.kind, failure.phase) == (Kind.BROKEN, Phase.STREAM)
+    assert caller.got == LINES + rest + b"\n" + in_band(endpoint_of("/api/chat"), INCOMPLETE)
+    assert caller.ended
+
+
+@pytest.mark.parametrize("kind", [*WAYS, pytest.param(Upper, id="changed")])
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [
+        (b'{"done":true}\n', True),
+        (b'{"done":true}', True),
+        (b'{"error":"memory"}\n', True),
+        (b"", False),
+        (b"{", False),
+    ],
+)
+async def test_lines_whose_end_is_that_of_the_connection_need_the_last_one(
+    backend: SimulatedOllama, caller: Caller, rest: bytes, whole: bool, kind: Callable[[], StreamFilter] | None
+) -> None:
+    backend.script("/api/chat", RawReply(UNFRAMED + LINES + rest))
+    _, failure = await relayed(backend, caller, NDJSON, kind)
+    assert (failure is None) == whole
+    assert caller.got.endswith(in_band(endpoint_of("/api/chat"), INCOMPLETE)) != whole
     assert caller.ended
 
 

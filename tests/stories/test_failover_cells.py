@@ -53,6 +53,8 @@ from herdgate.testing.faults import (
 )
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
+from herdgate.testing.simulation import parts
+from herdgate.testing.simulation.fault import Plan
 from herdgate.testing.unreachable import Unreachable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -93,6 +95,19 @@ WAYS = [Way(path, streamed) for path in PATHS for streamed in (True, False)]
 ERROR_LINE = json.dumps({"error": ERROR_TEXT}).encode() + b"\n"
 TOO_LONG = (b'{"padding":"' + b"x" * (HOLD_LIMIT + 1), b'"', b"}")
 
+
+@dataclass(frozen=True)
+class Unframed(Fault):
+    """The body of another fault, whose end nothing tells but the end of the connection."""
+
+    fault: Fault
+
+    def _apply(self, plan: Plan) -> list[parts.Part]:
+        body = b"".join(part.data for part in self.fault._apply(plan) if isinstance(part, parts.Event))
+        head = f"HTTP/1.0 {plan.reply.status} OK\r\nContent-Type: {plan.reply.content_type}\r\n\r\n"
+        return [parts.Raw(head.encode() + body), parts.Break("close")]
+
+
 FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
     "sent-reset": ResetBeforeHeaders(),
     "sent-closed": CloseBeforeHeaders(),
@@ -120,7 +135,9 @@ FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
     "stream-closed_inside": Cut(2, within="event"),
     "stream-torn": Cut(2, within="chunk"),
     "stream-silent": Hang(2),
+    "stream-ended_inside": EndWithoutDone(2, mid_event=True),
     "stream-ended": EndWithoutDone(2),
+    "stream-unframed": Unframed(EndWithoutDone(2)),
     "stream-error_event": ErrorEvent(2, ERROR_TEXT),
 }
 WHOLE_FAULTS: dict[str, Fault] = {

@@ -7,7 +7,7 @@ import json
 import logging
 
 import pytest
-from tests.stories.conftest import Chat
+from tests.stories.conftest import CHAT, Chat
 
 from herdgate.testing.faults import (
     EndlessLine,
@@ -89,6 +89,15 @@ async def test_a_whole_reply_of_another_length_than_it_says_is_none(
     if chat.stream:
         pytest.skip("a stream is released before its end can be seen")
     first.script(chat.path, WrongLength(by))
+    assert "backend second" in chat.text_of(await chat.ask(gateway))
+
+
+@pytest.mark.parametrize("line", [b'{"message":{"content":"evil"},"done":false}', b'{"message":{"content":"ev'])
+async def test_a_reply_that_ends_with_its_connection_in_its_first_line_is_none(
+    gateway: RunningGateway, first: SimulatedOllama, line: bytes
+) -> None:
+    chat = Chat(CHAT, stream=True)
+    first.script(CHAT, RawReply(b"HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n" + line))
     assert "backend second" in chat.text_of(await chat.ask(gateway))
 
 

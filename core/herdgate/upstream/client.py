@@ -90,6 +90,12 @@ class UpstreamReply:
         """Whether all of the body has come, read or not; False where the transport cannot tell."""
         return self.pushing is not None and self.pushing.complete
 
+    @property
+    def delimited(self) -> bool:
+        """Whether the body itself tells where it ends; without that a broken connection looks like the end."""
+        headers = self.head.headers
+        return "transfer-encoding" in headers or "content-length" in headers
+
     def aclose(self) -> Coroutine[None, None, None]:
         """Have done with the reply; a backend that is still sending sees the connection end."""
         return self._stream.aclose()
