@@ -34,12 +34,12 @@ def _last_line(tail: bytes) -> tuple[bytes, bool]:
 def _is_final(line: bytes) -> bool:
     """Whether nothing follows this line: `done`, or an error, with which a backend ends its stream as well."""
     said = _read(line)
-    return said is not None and bool(said.get("done") or said.get("error"))
+    return said is not None and (said.get("done") is True or bool(said.get("error")))
 
 
 def _read(line: bytes) -> dict[str, object] | None:
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None

@@ -24,6 +24,9 @@ ERROR = b'{"error":"out of memory"}\n'
         (LINE + DONE[:-2], True, False),
         (LINE + DONE[:-2], False, False),
         (LINE + b"1", True, False),
+        (LINE + b'{"done":"no"}\n', False, False),
+        (LINE + b"[" * 100_000, True, False),
+        (LINE + b"[" * 100_000 + b"\n", False, False),
         (LINE + b"true", True, False),
     ],
 )
@@ -43,7 +46,19 @@ def test_a_line_whose_beginning_was_not_kept_is_believed_if_its_end_is_there() -
 
 @pytest.mark.parametrize(
     ("tail", "done"),
-    [(DONE, True), (ERROR, True), (LINE, False), (DONE.rstrip(), False), (b"", False), (b"[1]\n", False)],
+    [
+        (DONE, True),
+        (ERROR, True),
+        (LINE, False),
+        (DONE.rstrip(), False),
+        (b"", False),
+        (b"[1]\n", False),
+        (b'{"done":"no"}\n', False),
+        (b'{"done":1}\n', False),
+        (b'{"error":"","done":false}\n', False),
+        (b"[" * 100_000 + b"\n", False),
+        (b"9" * 5000 + b"\n", False),
+    ],
 )
 def test_whether_everything_is_there(tail: bytes, done: bool) -> None:
     assert says_done(tail) is done

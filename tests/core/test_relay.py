@@ -211,6 +211,17 @@ async def test_a_stream_that_breaks_ends_with_an_error_of_its_family(
     assert caller.ended
 
 
+async def test_a_last_line_that_is_no_last_line_is_none_when_the_connection_breaks(
+    backend: SimulatedOllama, caller: Caller
+) -> None:
+    for line in (b"[" * 30_000 + b"\n", b'{"done":"no"}\n'):
+        backend.script("/api/chat", (Events((b'{"done":false}\n', line, b'{"done":true}\n')), Cut(2)))
+        _, failure = await relayed(backend, caller, NDJSON)
+        assert failure is not None
+        assert (failure.kind, failure.phase) == (Kind.BROKEN, Phase.STREAM)
+        assert caller.got.endswith(line + in_band(endpoint_of("/api/chat"), BROKE))
+
+
 @pytest.mark.parametrize("kind", WAYS)
 async def test_a_reply_without_events_is_cut_when_it_breaks(
     backend: SimulatedOllama, caller: Caller, kind: Callable[[], StreamFilter] | None
