@@ -94,6 +94,18 @@ async def test_a_slot_is_free_again_when_its_client_has_left(second: SimulatedOl
         assert "backend narrow" in chat.text_of(await chat.ask(gateway))
 
 
+async def test_a_client_that_sends_too_much_ahead_is_left_because_nobody_would_see_it_leave(
+    gateway: RunningGateway, first: SimulatedOllama, chat: Chat
+) -> None:
+    first.script(chat.path, Hang())
+    async with asking(gateway, chat, 0) as writer:
+        received = await reached(first, chat, 0)
+        for _ in range(2):
+            writer.write(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n" * 6000)
+        await until(lambda: received.left_at is not None, within=5.0)
+    assert received.outcome == "client_left"
+
+
 OTHERS = [case for case in cases() if case.window == QUEUE or case.reply == "filtered"]
 
 

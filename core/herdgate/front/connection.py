@@ -56,6 +56,7 @@ class GatewayConnection(asyncio.Protocol):
         "keep_alive",
         "loop",
         "peer",
+        "replied",
         "stuck",
         "task",
         "transport",
@@ -74,6 +75,8 @@ class GatewayConnection(asyncio.Protocol):
         self.keep_alive = True
         self.full = False
         """Whether the caller does not read what was written."""
+        self.replied = False
+        """Whether the reply to the present request is complete."""
         self._connections = connections
         self._ahead = b""
         self._begun = False
@@ -111,7 +114,7 @@ class GatewayConnection(asyncio.Protocol):
             return
         self._ahead = data
         if len(data) > AHEAD:
-            self._pause()
+            self._stop_ahead()
 
     def eof_received(self) -> None:
         """A caller that has done with sending has left, as for Ollama."""
@@ -168,7 +171,7 @@ class GatewayConnection(asyncio.Protocol):
         if end < 0:
             self._await_head(data)
             return
-        self._begun = False
+        self._begun = self.replied = False
         self.due = _NEVER
         begin = 2 if data.startswith(b"\r\n") else 0  # one empty line may be left of the request before
         try:
@@ -247,6 +250,16 @@ class GatewayConnection(asyncio.Protocol):
         self._body = Incoming(None)  # whatever is still to come belongs to nothing
         self._body.fail(refused)
         self._close_gently()
+
+    def _stop_ahead(self) -> None:
+        """Take no more of what is sent ahead. Who is not read from leaves unseen, while a backend works for it: so that
+        is only for one that has its reply.
+        """
+        if self.replied:
+            self._pause()
+        else:
+            log.info("client %s sent more than %d bytes ahead of its reply: given up", self.peer, AHEAD)
+            self.transport.abort()
 
     def _pause(self) -> None:
         if self._reading:

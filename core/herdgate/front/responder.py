@@ -173,6 +173,7 @@ class ConnectionResponder:
             if self._head.method == "HEAD":
                 body = b""
         self._transport.write(self._formatted(status, headers, framing) + body)
+        self._connection.replied = True
 
     def begin(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
         """Send the head and the first bytes in one write. HTTP/1.0 knows no chunks: there the body ends with the
@@ -211,6 +212,7 @@ class ConnectionResponder:
             last = wire.chunk(last) + wire.LAST_CHUNK
         if last:
             self._transport.write(last)
+        self._connection.replied = True
 
     def cut(self) -> None:
         """Close the connection once what was written has gone out, without the end of the body."""

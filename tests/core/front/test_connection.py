@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from herdgate.front.connection import GatewayConnection
+from herdgate.front.connection import AHEAD, GatewayConnection
 from herdgate.front.door import Patience
 from herdgate.front.head import RequestHead
 from herdgate.front.incoming import Incoming
@@ -139,3 +139,44 @@ async def test_chunks_that_nobody_wants_are_not_looked_at() -> None:
     assert body is not None
     connection.data_received(b"1\r\na\r\n" * 1000)
     assert (body.size, transport.reading, transport.closing) == (0, True, False)
+
+
+class Replying(Listening):
+    """A door that has sent its reply and still has something to put away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = asyncio.Event()
+
+    async def answer(self, connection: GatewayConnection, head: RequestHead, body: bytes | Incoming) -> None:
+        connection.replied = len(self.heard) == 0
+        await super().answer(connection, head, body)
+        await self.over.wait()
+
+
+async def test_whoever_has_its_reply_may_send_a_large_request_before_the_last_one_is_put_away() -> None:
+    door = Replying()
+    connection, transport = connected(door)
+    connection.data_received(PLAIN.encode())
+    await asyncio.sleep(0)
+    large = COUNTED.format(200_000).encode() + b"x" * 200_000
+    connection.data_received(large[:100_000])
+    assert (transport.aborted, transport.reading) == (False, False)
+    door.over.set()
+    assert connection.task is not None
+    await connection.task
+    assert transport.reading
+    connection.data_received(large[100_000:])
+    assert connection.task is not None
+    await connection.task
+    assert door.heard == [("/none", b""), ("/200000", b"x" * 200_000)]
+
+
+async def test_whoever_sends_too_much_before_its_reply_is_given_up() -> None:
+    connection, transport = connected(Replying())
+    connection.data_received(PLAIN.encode())
+    connection.data_received(b"x" * AHEAD)
+    assert (transport.aborted, transport.reading) == (False, True)
+    connection.data_received(b"x")
+    assert transport.aborted
+    connection.connection_lost(None)
