@@ -178,7 +178,7 @@ class TestWorkers:
         (place / "plugins.toml").write_text('[server]\nstop_delay = 0\n[[plugin]]\nuse = "./late.py:Late"\n')
         program.send(signal.SIGHUP)
         program.until(lambda: "ended while it prepared for it" in program.said)
-        program.until(lambda: len(workers(program) - before) == 2)
+        program.until(lambda: len(workers(program)) == 2 and workers(program) != before)
         program.until(lambda: status(port, "/readyz") == 200)
 
         assert program.said.count("not reloaded") == 1
