@@ -1,15 +1,19 @@
 """What the supervisor and a worker say to each other over the socket between them.
 
-A message is one byte that says what it is, the length of what follows in four bytes, and that. What follows a RELOAD is
-the settings, pickled: the socket has no name, so nobody else can write to it.
+A message is one byte that says what it is, the number of the reload that it is about in four bytes, the length of what
+follows in four more, and that. What follows a RELOAD is the settings, pickled: the socket has no name, so nobody else
+can write to it.
+
+Each reload has a number of its own, so that what is late is not taken for an answer to the next one.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import Enum
+from typing import NamedTuple
 
-_FRAME = struct.Struct("!cI")
+_FRAME = struct.Struct("!cII")
 
 
 class Word(Enum):
@@ -35,9 +39,16 @@ class Word(Enum):
     """The supervisor to a worker: some worker is not, forget them."""
 
 
-def message(word: Word, body: bytes = b"") -> bytes:
-    """A message as it goes over the socket."""
-    return _FRAME.pack(word.value, len(body)) + body
+class Message(NamedTuple):
+    """One message; `reload` is 0 where it is about none."""
+
+    word: Word
+    reload: int = 0
+    body: bytes = b""
+
+    def __bytes__(self) -> bytes:
+        """As it goes over the socket."""
+        return _FRAME.pack(self.word.value, self.reload, len(self.body)) + self.body
 
 
 class Inbox:
@@ -46,15 +57,15 @@ class Inbox:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[Word, bytes]]:
+    def feed(self, data: bytes) -> list[Message]:
         """The messages that are complete with this data."""
         self._buffer += data
         messages = []
         while len(self._buffer) >= _FRAME.size:
-            word, length = _FRAME.unpack_from(self._buffer)
+            word, reload, length = _FRAME.unpack_from(self._buffer)
             end = _FRAME.size + length
             if len(self._buffer) < end:
                 break
-            messages.append((Word(word), bytes(self._buffer[_FRAME.size : end])))
+            messages.append(Message(Word(word), reload, bytes(self._buffer[_FRAME.size : end])))
             del self._buffer[:end]
         return messages

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from herdgate import logs
 from herdgate.config import Settings
-from herdgate.link import Inbox, Word, message
+from herdgate.link import Inbox, Message, Word
 from herdgate.reloading import LOOK_EVERY, FileWatch, files_of, read_anew, tell_refused, tell_reloaded
 
 log = logging.getLogger("herdgate.workers")
@@ -34,10 +34,10 @@ class Worker:
     refusal: str = ""
     """Why it cannot start."""
 
-    def tell(self, word: Word, body: bytes = b"") -> None:
+    def tell(self, word: Word, reload: int = 0, body: bytes = b"") -> None:
         """Send it a message. One that has ended hears nothing."""
         try:
-            self.link.sendall(message(word, body))
+            self.link.sendall(bytes(Message(word, reload, body)))
         except OSError:
             log.debug("worker %d has already ended", self.pid)
 
@@ -51,6 +51,7 @@ class Rollout:
         self._wanted = False
         self._files = FileWatch(files_of(settings, Path.cwd()))
         self._look_at = 0.0
+        self._number = 0
         self._coming: Settings | None = None
         self._told: set[Worker] = set()
         self._awaited: set[Worker] = set()
@@ -92,13 +93,14 @@ class Rollout:
         self._look_at = time.monotonic() + LOOK_EVERY
         return self._files.changed()
 
-    def prepared(self, worker: Worker) -> None:
+    def prepared(self, worker: Worker, number: int) -> None:
         """It could serve with the new configuration."""
-        self._awaited.discard(worker)
+        if number == self._number:
+            self._awaited.discard(worker)
 
-    def refused(self, worker: Worker, why: str) -> None:
+    def refused(self, worker: Worker, number: int, why: str) -> None:
         """It could not."""
-        if worker in self._told:
+        if number == self._number and worker in self._told:
             self._drop(why)
 
     def gone(self, worker: Worker) -> None:
@@ -118,12 +120,13 @@ class Rollout:
         logs.mask_too(settings)
         self._coming, self._until = settings, time.monotonic() + PREPARED_WITHIN
         self._told, self._awaited = told, set(told)
+        self._number += 1
         for worker in self._told:
-            worker.tell(Word.RELOAD, pickle.dumps(settings))
+            worker.tell(Word.RELOAD, self._number, pickle.dumps(settings))
 
     def _take_over(self, settings: Settings) -> None:
         for worker in self._told:
-            worker.tell(Word.TAKE_OVER)
+            worker.tell(Word.TAKE_OVER, self._number)
         self.settings = settings
         logs.set_level(settings)
         self._end()
@@ -133,7 +136,7 @@ class Rollout:
 
     def _drop(self, why: str) -> None:
         for worker in self._told:
-            worker.tell(Word.DROP)
+            worker.tell(Word.DROP, self._number)
         self._end()
         tell_refused(why)
 

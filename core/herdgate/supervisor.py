@@ -208,7 +208,7 @@ class Supervisor:
             data = b""
         if not data:
             self._selector.unregister(worker.link)  # its end is near; the kernel tells when it has come
-        for word, body in worker.inbox.feed(data):
+        for word, reload, body in worker.inbox.feed(data):
             text = body.decode("utf-8", "replace")
             match word:
                 case Word.READY:
@@ -216,9 +216,9 @@ class Supervisor:
                 case Word.CANNOT_START:
                     worker.refusal = text
                 case Word.PREPARED:
-                    self._rollout.prepared(worker)
+                    self._rollout.prepared(worker, reload)
                 case Word.REFUSED:
-                    self._rollout.refused(worker, text)
+                    self._rollout.refused(worker, reload, text)
 
     def _reap(self, worker: Worker) -> None:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)

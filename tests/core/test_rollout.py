@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from herdgate.config import Settings, load
-from herdgate.link import Inbox, Word
+from herdgate.link import Inbox, Message, Word
 from herdgate.rollout import Rollout, Worker
-
-Said = list[tuple[Word, bytes]]
 
 
 class Pair:
@@ -24,7 +22,7 @@ class Pair:
         self._theirs.setblocking(False)
         self.worker = Worker(slot, 1000 + slot, ours)
 
-    def heard(self) -> Said:
+    def heard(self) -> list[Message]:
         try:
             return Inbox().feed(self._theirs.recv(1 << 20))
         except BlockingIOError:
@@ -58,59 +56,77 @@ def under_way(pairs: list[Pair], tmp_path: Path) -> Rollout:
     coming.ask()
     coming.step(pair.worker for pair in pairs)
     for pair in pairs:
-        ((word, body),) = pair.heard()
-        assert word is Word.RELOAD
+        ((word, number, body),) = pair.heard()
+        assert (word, number) == (Word.RELOAD, 1)
         assert pickle.loads(body) == other  # noqa: S301 - made here
     assert coming.pending
     return coming
 
 
 def test_it_counts_once_all_are_prepared(under_way: Rollout, pairs: list[Pair]) -> None:
-    under_way.prepared(pairs[0].worker)
+    under_way.prepared(pairs[0].worker, 1)
     under_way.step(pair.worker for pair in pairs)
     assert all(pair.heard() == [] for pair in pairs)
-    under_way.prepared(pairs[1].worker)
+    under_way.prepared(pairs[1].worker, 1)
     under_way.step(pair.worker for pair in pairs)
-    assert all(pair.heard() == [(Word.TAKE_OVER, b"")] for pair in pairs)
+    assert all(pair.heard() == [(Word.TAKE_OVER, 1, b"")] for pair in pairs)
     assert (under_way.pending, under_way.settings.server.drain) == (False, 7.0)
 
 
 def test_one_that_cannot_keeps_all_as_they_are(
     under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture
 ) -> None:
-    under_way.prepared(pairs[0].worker)
-    under_way.refused(pairs[1].worker, "no licence")
-    under_way.refused(pairs[0].worker, "no licence")  # a second answer to the same question
+    under_way.prepared(pairs[0].worker, 1)
+    under_way.refused(pairs[1].worker, 1, "no licence")
+    under_way.refused(pairs[0].worker, 1, "no licence")  # a second answer to the same question
     under_way.step(pair.worker for pair in pairs)
-    assert all(pair.heard() == [(Word.DROP, b"")] for pair in pairs)
+    assert all(pair.heard() == [(Word.DROP, 1, b"")] for pair in pairs)
     assert (under_way.pending, under_way.settings.server.drain) == (False, 30.0)
     assert [record.getMessage() for record in caplog.records] == [
         "the configuration is not reloaded, the present one stays: no licence"
     ]
 
 
+def test_answers_to_another_reload_are_none(under_way: Rollout, pairs: list[Pair]) -> None:
+    under_way.refused(pairs[0].worker, 1, "no licence")
+    under_way.ask()
+    under_way.step(pair.worker for pair in pairs)
+    assert [[(message.word, message.reload) for message in pair.heard()] for pair in pairs] == [
+        [(Word.DROP, 1), (Word.RELOAD, 2)]
+    ] * 2
+    under_way.refused(pairs[1].worker, 1, "no licence")
+    for pair in pairs:
+        under_way.prepared(pair.worker, 1)
+    under_way.step(pair.worker for pair in pairs)
+    assert under_way.pending
+    for pair in pairs:
+        under_way.prepared(pair.worker, 2)
+    under_way.step(pair.worker for pair in pairs)
+    assert all(pair.heard() == [(Word.TAKE_OVER, 2, b"")] for pair in pairs)
+
+
 def test_one_that_ends_while_it_prepares_keeps_all_as_they_are(
     under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture
 ) -> None:
-    under_way.prepared(pairs[0].worker)
+    under_way.prepared(pairs[0].worker, 1)
     under_way.gone(pairs[1].worker)
     under_way.step([pairs[0].worker])
-    assert pairs[0].heard() == [(Word.DROP, b"")]
+    assert pairs[0].heard() == [(Word.DROP, 1, b"")]
     assert (under_way.pending, under_way.settings.server.drain) == (False, 30.0)
     assert "the present one stays: worker 1001 ended while it prepared for it" in caplog.text
 
 
 def test_one_that_ends_prepared_is_not_missed(under_way: Rollout, pairs: list[Pair]) -> None:
     for pair in pairs:
-        under_way.prepared(pair.worker)
+        under_way.prepared(pair.worker, 1)
     under_way.gone(pairs[1].worker)
     under_way.step([pairs[0].worker])
-    assert pairs[0].heard() == [(Word.TAKE_OVER, b"")]
+    assert pairs[0].heard() == [(Word.TAKE_OVER, 1, b"")]
 
 
 def test_but_one_must_be_left(under_way: Rollout, pairs: list[Pair], caplog: pytest.LogCaptureFixture) -> None:
     for pair in pairs:
-        under_way.prepared(pair.worker)
+        under_way.prepared(pair.worker, 1)
     for pair in pairs:
         under_way.gone(pair.worker)
     under_way.step([])
@@ -127,17 +143,17 @@ def test_it_waits_for_somebody_to_prepare(pairs: list[Pair], tmp_path: Path) -> 
     assert coming.due > time.monotonic()  # meanwhile it does not look again and again
     coming.step([pairs[0].worker])
     assert coming.pending
-    assert [word for word, _ in pairs[0].heard()] == [Word.RELOAD]
+    assert [message.word for message in pairs[0].heard()] == [Word.RELOAD]
 
 
 def test_nor_for_ever_for_one_that_is_silent(
     under_way: Rollout, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = under_way.due
-    under_way.prepared(pairs[0].worker)
+    under_way.prepared(pairs[0].worker, 1)
     monkeypatch.setattr("herdgate.rollout.time.monotonic", lambda: late)
     under_way.step(pair.worker for pair in pairs)
-    assert all(pair.heard() == [(Word.DROP, b"")] for pair in pairs)
+    assert all(pair.heard() == [(Word.DROP, 1, b"")] for pair in pairs)
     assert not under_way.pending
 
 
