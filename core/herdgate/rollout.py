@@ -33,13 +33,24 @@ class Worker:
     ready: bool = False
     refusal: str = ""
     """Why it cannot start."""
+    unsent: bytearray = field(default_factory=bytearray)
+    """What it was told and has no room for: settings may be larger than what a socket takes at once."""
 
     def tell(self, word: Word, reload: int = 0, body: bytes = b"") -> None:
-        """Send it a message. One that has ended hears nothing."""
+        """Send it a message, as far as there is room. One that has ended hears nothing."""
+        self.unsent += bytes(Message(word, reload, body))
+        self.send()
+
+    def send(self) -> None:
+        """Send what is left, as far as there is room: to be called when there is some."""
         try:
-            self.link.sendall(bytes(Message(word, reload, body)))
+            while self.unsent:
+                del self.unsent[: self.link.send(self.unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
             log.debug("worker %d has already ended", self.pid)
+            self.unsent.clear()
 
 
 class Rollout:

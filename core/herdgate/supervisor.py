@@ -82,11 +82,12 @@ class Supervisor:
                 if not self._signals:
                     self._rollout.step(self._workers.values())
                     self._fill()
-                for key, _ in self._selector.select(self._patience()):
+                self._watch()
+                for key, events in self._selector.select(self._patience()):
                     if key.fileobj is bell:
                         self._rung(bell)
                     else:
-                        self._heard(key.data)
+                        self._talk(key.data, events)
                 if time.monotonic() >= self._kill_at:
                     self._kill()
                 for worker in list(self._workers.values()):
@@ -200,6 +201,20 @@ class Supervisor:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _watch(self) -> None:
+        """Wake up when there is room for what is still to be told."""
+        watched = self._selector.get_map()
+        for worker in self._workers.values():
+            if worker.link in watched:
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.unsent else 0)
+                self._selector.modify(worker.link, events, worker)
+
+    def _talk(self, worker: Worker, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            worker.send()
+        if events & selectors.EVENT_READ:
+            self._heard(worker)
 
     def _heard(self, worker: Worker) -> None:
         try:

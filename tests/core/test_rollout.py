@@ -19,6 +19,7 @@ class Pair:
 
     def __init__(self, slot: int) -> None:
         ours, self._theirs = socket.socketpair()
+        ours.setblocking(False)
         self._theirs.setblocking(False)
         self.worker = Worker(slot, 1000 + slot, ours)
 
@@ -27,6 +28,17 @@ class Pair:
             return Inbox().feed(self._theirs.recv(1 << 20))
         except BlockingIOError:
             return []
+
+    def heard_in_time(self) -> list[Message]:
+        """The same, while its supervisor sends whenever there is room."""
+        inbox, heard = Inbox(), list[Message]()
+        while True:
+            try:
+                heard += inbox.feed(self._theirs.recv(4096))
+            except BlockingIOError:
+                if not self.worker.unsent:
+                    return heard
+            self.worker.send()
 
     def close(self) -> None:
         self.worker.link.close()
@@ -167,3 +179,23 @@ def test_mistakes_reach_no_worker(pairs: list[Pair], tmp_path: Path, caplog: pyt
     caplog.clear()
     coming.step(pair.worker for pair in pairs)
     assert not caplog.records
+
+
+def test_what_has_no_room_in_the_socket_is_sent_when_there_is(pairs: list[Pair], tmp_path: Path) -> None:
+    many = "".join(f'[[backend]]\nname = "gpu{number}"\nbase_url = "http://gpu{number}"\n' for number in range(1000))
+    present, other = settings(tmp_path), settings(tmp_path, many)
+    coming = Rollout(present, lambda: other)
+    coming.ask()
+    coming.step(pair.worker for pair in pairs)
+    for pair in pairs:
+        assert pair.worker.unsent
+        pair.worker.tell(Word.STOP)
+        reload, stop = pair.heard_in_time()
+        assert pickle.loads(reload.body) == other  # noqa: S301 - made here
+        assert stop == (Word.STOP, 0, b"")
+
+
+def test_one_that_has_ended_is_told_nothing(pairs: list[Pair]) -> None:
+    pairs[0].close()
+    pairs[0].worker.tell(Word.STOP)
+    assert not pairs[0].worker.unsent

@@ -166,6 +166,20 @@ class TestWorkers:
         program.until(lambda: statuses() <= {401, 429})  # the latter after many of the former
         assert program.stop() == 0
 
+    def test_a_reload_may_be_larger_than_a_socket_takes(self, run: Run, simulate: Simulate, place: Path) -> None:
+        one = simulate("one", "llama3.2")
+        backend = '[[backend]]\nname = "{}"\nbase_url = "{}"\nenabled = {}\n'.format
+        many = "".join(backend(f"gpu{number}", f"http://gpu{number}", "false") for number in range(1000))
+        program = serve(run)
+        port = program.until_ready()
+        both(program)
+
+        (place / "plugins.toml").write_text(f"[server]\nstop_delay = 0\n{backend('one', one.url, 'true')}{many}")
+        program.send(signal.SIGHUP)
+        program.until(lambda: "reloaded: the new configuration" in program.said)
+        program.until(lambda: all("llama3.2" in body(port, "/api/tags") for _ in range(20)))
+        assert program.stop() == 0
+
     def test_a_reload_that_ends_those_who_prepare_is_none(
         self, run: Run, simulate: Simulate, use: Use, place: Path
     ) -> None:
