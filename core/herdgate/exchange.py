@@ -14,7 +14,7 @@ import msgspec
 from herdgate.access import Identity
 from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.body import Body
-from herdgate.failure import Failure
+from herdgate.failure import Failure, Kind
 from herdgate.names import ModelName
 from herdgate.surface import Endpoint, Family, family_of, find
 
@@ -99,6 +99,11 @@ class Attempt(msgspec.Struct, eq=False):
     def model(self) -> ModelEntry:
         """The model as this backend lists it."""
         return self.candidate.model
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the backend was passed over, because it is full, say: nothing was sent to it."""
+        return self.failure is not None and self.failure.kind is Kind.SKIPPED
 
     def failed(self, failure: Failure) -> None:
         """Note why the attempt failed."""

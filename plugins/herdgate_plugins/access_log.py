@@ -33,7 +33,7 @@ class AccessLog:
             "caller": identity and identity.name,
             "model": model and model.display,
             "backend": summary.backend,
-            "attempts": len(exchange.attempts),
+            "attempts": len([each for each in exchange.attempts if not each.skipped]),
             "seconds": int(summary.seconds * _PRECISION + 0.5) / _PRECISION,
             "first_byte": None if first is None else int(first * _PRECISION + 0.5) / _PRECISION,
             "bytes": summary.sent,

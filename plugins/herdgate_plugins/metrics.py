@@ -58,7 +58,8 @@ class Metrics:
         for attempt in attempts:
             candidate = attempt.candidate
             backend, model = candidate.backend.name, candidate.model.name.display
-            self._attempts[backend, attempt.outcome] += 1
+            if not attempt.skipped:
+                self._attempts[backend, attempt.outcome] += 1
             if attempt.failure is not None and attempt.outcome is AttemptOutcome.FAILED:
                 self._failures[backend, attempt.failure.kind] += 1
         return model
@@ -93,7 +94,7 @@ class Metrics:
             ),
             Metric(
                 "herdgate_attempt_failures_total",
-                "Requests to backends that failed, by what happened.",
+                "Requests to backends that failed, by what happened; skipped: none was made.",
                 "counter",
                 dict(self._failures),
                 ("backend", "kind"),

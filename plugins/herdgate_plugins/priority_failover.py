@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from herdgate import Attempt, Exchange, GiveUp, Kind, hookimpl
+from herdgate import Exchange, GiveUp, hookimpl
 
 
 class PriorityFailover:
@@ -30,9 +30,5 @@ class PriorityFailover:
         """Stop once as many backends were really tried as the operator allows; skipped ones do not count."""
         if self._max_attempts is None:
             return None
-        tried = sum(not _skipped(attempt) for attempt in exchange.attempts)
+        tried = sum(not attempt.skipped for attempt in exchange.attempts)
         return GiveUp(f"{tried} backends were tried") if tried >= self._max_attempts else None
-
-
-def _skipped(attempt: Attempt) -> bool:
-    return attempt.failure is not None and attempt.failure.kind is Kind.SKIPPED

@@ -1,8 +1,10 @@
+import asyncio
 import logging
 
 import pytest
 
 from herdgate import Attempt, Backend, Candidate, Exchange, Identity, ModelEntry, ModelName, Outcome, Summary
+from herdgate.testing.faults import Hang
 from herdgate.testing.gateway import running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 from herdgate_plugins.access_log import AccessLog
@@ -75,6 +77,23 @@ async def test_a_line_never_holds_credentials_queries_or_what_users_write(caplog
     assert [secret for secret in secrets if secret in written] == []
     said = [fields(line) for line in lines(caplog) if "/api/generate" in line.getMessage()]
     assert [line["caller"] for line in said] == ["someone", None, None]
+
+
+async def test_a_backend_that_was_full_is_no_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    async with SimulatedOllama() as narrow, SimulatedOllama() as wide:
+        full = {"name": "narrow", "base_url": narrow.url, "max_concurrency": 1}
+        async with running_gateway(full, {"name": "wide", "base_url": wide.url}) as gateway:
+            goes_on = asyncio.Event()
+            narrow.script("/api/chat", Hang(after=1, until=goes_on))
+            body = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+            running = asyncio.create_task(gateway.client.post("/api/chat", json=body))
+            await narrow.wait_for(lambda one: one.concurrent == 1)
+            await gateway.client.post("/api/chat", json=body)
+            goes_on.set()
+            await running
+            await until(lambda: len(lines(caplog)) == 2)
+    said = [(fields(line)["backend"], fields(line)["attempts"]) for line in lines(caplog)]
+    assert said == [("wide", 1), ("narrow", 1)]
 
 
 async def test_every_request_has_one_line_whatever_became_of_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -69,6 +69,20 @@ def test_every_attempt_counts_and_the_model_is_named_as_the_last_backend_names_i
     assert seen["herdgate_attempt_failures_total"] == {("a", "unreachable"): 1}
 
 
+def test_a_backend_that_was_passed_over_has_not_been_attempted() -> None:
+    metrics = Metrics()
+    full = Failure(Kind.SKIPPED, Phase.CONNECT, "full")
+    metrics.exchange_ended(ended("/api/chat", Outcome.ANSWERED, 1.0, attempt("a", "one", full), attempt("b", "one")))
+    metrics.exchange_ended(ended("/api/chat", Outcome.FAILED, 1.0, attempt("a", "one", full)))
+    seen = values(metrics)
+    assert seen["herdgate_attempts_total"] == {("b", "succeeded"): 1}
+    assert seen["herdgate_attempt_failures_total"] == {("a", "skipped"): 2}
+    assert seen["herdgate_requests_total"] == {
+        ("ollama", "answered", "one:latest"): 1,
+        ("ollama", "failed", "one:latest"): 1,
+    }
+
+
 def test_of_a_denied_request_nothing_but_its_time_is_told() -> None:
     metrics = Metrics()
     metrics.exchange_ended(ended("/api/chat", Outcome.DENIED, 1.0, attempt("a", "one")))
