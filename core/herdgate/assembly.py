@@ -22,7 +22,6 @@ from herdgate.plugincode import PluginCode
 from herdgate.plugins import Plugin
 from herdgate.points import HookPoints
 from herdgate.quarantineboard import Board
-from herdgate.routes import Route
 from herdgate.routetable import RouteTable, own_page
 from herdgate.runtime import Process, Runtime
 from herdgate.scope import Scope
@@ -41,8 +40,9 @@ STOP_GRACE = 1.0
 class Assembled:
     """A runtime with all that it has opened."""
 
-    def __init__(self, runtime: Runtime, leaks: Leaks, scope: AsyncExitStack) -> None:
+    def __init__(self, runtime: Runtime, metrics: MetricsPage, leaks: Leaks, scope: AsyncExitStack) -> None:
         self.runtime = runtime
+        self.metrics = metrics
         self._leaks = leaks
         self._scope = scope
 
@@ -81,21 +81,11 @@ async def assemble(
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)
         runtime = Runtime(settings, process, points, discovery, origins, tasks, RouteTable())
         pages = (explain.route(runtime), openapi_route(lambda: [each.endpoint for each in runtime.routes.mounted]))
-        metrics = own_page(_metrics(points, process, settings, scope), public=settings.metrics.public)
-        own = [*map(own_page, pages), metrics]
+        metrics = MetricsPage(points, process.state, settings.server.workers)
+        own = [*map(own_page, pages), own_page(metrics.route(), public=settings.metrics.public)]
         runtime.routes = RouteTable.build(points.routes(app, fleet), ledger, own=own)
         ledger.quiet = False
-        return Assembled(runtime, leaks, scope.pop_all())
-
-
-def _metrics(points: HookPoints, process: Process, settings: Settings, scope: AsyncExitStack) -> Route:
-    """The page of what is measured; where there are several processes, they are told of it as well."""
-    page = MetricsPage(points, process.state, settings.server.workers)
-    posting = Tasks()
-    scope.push_async_callback(posting.close)
-    if not page.alone:
-        posting.spawn(page.run(), "metrics")
-    return page.route()
+        return Assembled(runtime, metrics, leaks, scope.pop_all())
 
 
 async def _enter(points: HookPoints, app: App, fleet: LiveFleet, scope: AsyncExitStack) -> None:

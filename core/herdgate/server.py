@@ -21,6 +21,7 @@ from herdgate.front.connection import GatewayConnection
 from herdgate.front.crowd import Crowd
 from herdgate.front.door import Door
 from herdgate.listening import BACKLOG, listen, stop_accepting
+from herdgate.metricspage import share
 from herdgate.plugins import Plugin, load_plugins
 from herdgate.pluginsource import Sources
 from herdgate.runtime import Phase, Process, Runtime
@@ -52,6 +53,7 @@ class Gateway:
         self._current: Assembled
         self._replaced: set[Assembled] = set()
         self._watching = Tasks()
+        self._sharing = Tasks()
         self._retiring = Tasks()
         self._ending = False
         self._process: Process
@@ -181,6 +183,9 @@ class Gateway:
         self._process = Process(state, watch)
         self._current = await assemble(self.settings, self._load(self.settings, Sources()), self._process)
         scope.push_async_callback(self._close_runtimes)
+        scope.push_async_callback(self._sharing.close)
+        if not self._current.metrics.alone:  # once, whatever is reloaded: the numbers are the process's
+            self._sharing.spawn(share(lambda: self._current.metrics), "metrics")
         await self._serve(scope)
 
     def _load(self, settings: Settings, sources: Sources) -> tuple[Plugin, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.stories.conftest import ANONYMOUS, MODEL, Chat
 
-from herdgate.metricspage import SPACE, MetricsPage
+from herdgate.metricspage import SPACE, MetricsPage, share
 from herdgate.testing.faults import Hang, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
@@ -165,7 +165,7 @@ async def test_each_process_tells_of_all_that_run(gateway: RunningGateway, monke
     assert await told(one) == {"1"}
     assert await told(two) == {"1", "2"}, "what was asked has left its numbers at once"
     assert await told(other) == {"3"}
-    posting = asyncio.create_task(page_of(gateway, "4").run())
+    posting = asyncio.create_task(share(lambda: page_of(gateway, "4")))
     try:
 
         async def four_is_told_of() -> bool:
@@ -183,6 +183,52 @@ async def test_a_process_that_has_ended_is_forgotten(gateway: RunningGateway) ->
     await state.put(SPACE, "host gateway 8", b"nonsense")
     assert await told(page_of(gateway, "1")) == {"1"}
     assert set(await state.items(SPACE)) == {"host gateway 1"}
+
+
+async def test_a_process_forgets_those_that_have_ended_and_takes_its_own_numbers_away_in_the_end(
+    gateway: RunningGateway,
+) -> None:
+    """Even if nobody ever reads the page."""
+    state = gateway.gateway.runtime.state
+    for key, age in (("host gateway 7", 60), ("host before 8", 7200), ("elsewhere gateway 9", 60)):
+        await state.put(SPACE, key, json.dumps([time.time() - age, []]).encode())
+    running = asyncio.create_task(share(lambda: page_of(gateway, "1")))
+
+    async def held(*expected: str) -> bool:
+        return set(await state.items(SPACE)) == set(expected)
+
+    # What another machine has posted may only look old: its clock may be slow.
+    await until(lambda: held("host gateway 1", "elsewhere gateway 9"))
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert await held("elsewhere gateway 9")
+
+
+async def test_a_process_without_the_state_ends_all_the_same(gateway: RunningGateway) -> None:
+    running = asyncio.create_task(share(lambda: page_of(gateway, "1")))
+    state = gateway.gateway.runtime.state
+    await until(lambda: _posted(gateway))
+    await state.close()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+async def test_what_a_process_posts_is_there_beyond_reloads_until_it_ends(first: SimulatedOllama) -> None:
+    async with running_gateway(first, env={"HERDGATE_WORKERS": "2"}) as gateway:
+        await until(lambda: _posted(gateway))
+        dropped = await gateway.gateway.prepare(gateway.gateway.settings)
+        await dropped.close()
+        assert await _posted(gateway)
+        replaced = gateway.gateway._current
+        await gateway.reload(first)
+        await until(lambda: replaced not in gateway.gateway._replaced)
+        assert await _posted(gateway)
+
+
+async def _posted(gateway: RunningGateway) -> bool:
+    return await gateway.gateway.runtime.state.count(SPACE) == 1
 
 
 async def test_without_the_state_a_process_tells_of_itself(gateway: RunningGateway) -> None:

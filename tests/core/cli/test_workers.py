@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,22 @@ class TestWorkers:
 
         assert program.said.count("not reloaded") == 1
         assert program.stop() == 0
+
+    def test_workers_leave_no_numbers_behind(self, run: Run, simulate: Simulate, place: Path) -> None:
+        backend = simulate("one", "llama3.2")
+        listed = f'[server]\nstop_delay = 0\n[[backend]]\nname = "one"\nbase_url = "{backend.url}"\n'
+        (place / "plugins.toml").write_text(listed)
+        program = serve(run)
+        program.until_ready()
+
+        def posted() -> int:
+            with closing(sqlite3.connect(place / "state.db")) as state:
+                (number,) = state.execute("SELECT count(*) FROM entry WHERE space = 'metrics'").fetchone()
+            return int(number)
+
+        program.until(lambda: posted() == 2)
+        assert program.stop() == 0
+        assert posted() == 0
 
     def test_a_reload_reaches_all_workers_or_none(self, run: Run, simulate: Simulate, place: Path) -> None:
         one, two = simulate("one", "llama3.2"), simulate("two", "qwen3:8b")
