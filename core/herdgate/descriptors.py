@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import sys
 import time
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
@@ -14,6 +17,7 @@ log = logging.getLogger("herdgate")
 TELL_EVERY = 60.0
 """Seconds between two lines of the log about the same shortage."""
 
+_STDERR = 2
 _SHORT = (errno.EMFILE, errno.ENFILE)
 _told_at = float("-inf")
 
@@ -40,6 +44,18 @@ def raise_limit() -> None:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def fill_standard() -> None:
+    """Open what is closed of stdin, stdout and stderr (`2>&-`); what is written there goes nowhere.
+
+    Otherwise the next socket or file would get the number of stderr, and with it whatever a library writes there.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(opened)
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
 
 
 def ran_out(error: BaseException | None) -> bool:

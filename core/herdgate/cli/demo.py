@@ -19,6 +19,7 @@ import click
 from herdgate import logs
 from herdgate.app import CannotStart
 from herdgate.config import Settings, load
+from herdgate.descriptors import fill_standard
 from herdgate.listening import listen
 from herdgate.loop import run
 from herdgate.process import STOP_SIGNALS
@@ -40,6 +41,7 @@ def command(port: str) -> None:
 
     No model runs and nothing is kept; your own .env and plugins.toml are left alone. Ctrl-C stops everything.
     """
+    fill_standard()
     with tempfile.TemporaryDirectory(prefix="herdgate-demo-") as directory:
         run(_until_signalled(port, Path(directory)))
 

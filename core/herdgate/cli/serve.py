@@ -9,7 +9,7 @@ import click
 
 from herdgate import logs
 from herdgate.cli.options import config_option, settings_of
-from herdgate.descriptors import raise_limit
+from herdgate.descriptors import fill_standard, raise_limit
 from herdgate.listeners import Listeners
 from herdgate.listening import listen
 from herdgate.process import serve_alone
@@ -28,6 +28,7 @@ def command(ctx: click.Context, config: str | None, host: str | None, port: str 
     Requests are then taken for `stop_delay` more seconds, and those in flight have `drain` seconds to end; a second
     signal breaks them. SIGHUP reads the configuration anew; if it has a mistake, the present one stays.
     """
+    fill_standard()
     raise_limit()
     read = partial(settings_of, config, host=host, port=port, workers=workers)
     settings = read()

@@ -1,13 +1,18 @@
 """`proxyctl serve` in one process: start, drain, stop, and every reason not to start."""
 
+import os
 import signal
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from .conftest import Chat, Program, Run, Simulate, Use, body, json_of, status
+from .conftest import WITHIN, Chat, Program, Run, Simulate, Use, body, json_of, status
 
 LATE = """
 import asyncio
@@ -182,6 +187,40 @@ def test_a_plugin_that_fails_at_the_start(run: Run, place: Path) -> None:
 def test_a_plugin_that_does_not_exist(run: Run, place: Path) -> None:
     (place / "own.toml").write_text('[[plugin]]\nuse = "nobody"\n')
     assert 'own.toml:1: plugin "nobody"' in refused(serve(run, "--config", "own.toml"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_it_serves_without_anybody_to_tell(place: Path, workers: int, closed: str) -> None:
+    (place / "plugins.toml").write_text("[server]\nstop_delay = 0\n")
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f'exec "$0" -m herdgate.cli serve --port {port} --workers {workers} {closed}'
+    process = subprocess.Popen(["/bin/sh", "-c", command, sys.executable], start_new_session=True)
+    try:
+        until(lambda: process.poll() is not None or serves(port))
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WITHIN) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(WITHIN)
+
+
+def serves(port: int) -> bool:
+    try:
+        return status(port, "/healthz") == 200
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 # SIGHUP
