@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TypedDict, Unpack
 
 import click
 
+from herdgate.cli.failures import BadAnswer
 from herdgate.cli.options import config_option, json_option, settings_of
 from herdgate.cli.output import cells, print_json, print_table, table
 from herdgate.config import Settings
-from herdgate.keys import KeyRecord, KeyStore, parse_duration
+from herdgate.keys import KeyProblem, KeyRecord, KeyStore, parse_duration
 from herdgate.loop import run
-from herdgate.state import StateAbsent, open_state
+from herdgate.state import StateAbsent, StateUnavailable, open_state
 
 _OPEN = (
     "No key was ever made: a gateway that only this machine can reach serves callers without one, any other refuses "
@@ -71,13 +73,33 @@ def create(config: str | None, as_json: bool, **wanted: Unpack[_Wanted]) -> None
     Only the secret goes to standard output, so that KEY=$(proxyctl keys create ...) works.
     """
     settings = settings_of(config)
+    if sys.stdout is None:
+        raise BadAnswer("standard output is closed, and the key would go nowhere else: none is made")
     record, secret, place = run(_create(settings, wanted))
-    if as_json:
-        print_json({"id": record.id, "name": record.name, "key": secret, **_limits(record)})
-        return
-    click.echo(f"Key {record.name} ({record.id}) is made; {place} keeps a hash of it. The key itself, once:", err=True)
-    click.echo(secret)
+    try:
+        if as_json:
+            print_json({"id": record.id, "name": record.name, "key": secret, **_limits(record)})
+            return
+        said = f"Key {record.name} ({record.id}) is made; {place} keeps a hash of it. The key itself, once:"
+        click.echo(said, err=True)
+        click.echo(secret)
+    except OSError:
+        _take_back(settings, record)
+        raise
     click.echo(_how_to_use(settings), err=True)
+
+
+def _take_back(settings: Settings, record: KeyRecord) -> None:
+    """Revoke a key whose secret nobody has, because it could not be written."""
+    said = f"Key {record.name} ({record.id}) could not be handed over"
+    try:
+        run(_revoked(settings, record.id))
+    except (StateUnavailable, KeyProblem) as error:
+        said = f"{said} and is live all the same ({error}). Revoke it: proxyctl keys revoke {record.id}"
+    else:
+        said = f"{said} and is revoked again."
+    with suppress(OSError):
+        click.echo(said, err=True)
 
 
 async def _create(settings: Settings, wanted: _Wanted) -> tuple[KeyRecord, str, str]:
@@ -149,17 +171,16 @@ def show(name_or_id: str, config: str | None, as_json: bool) -> None:
 @json_option
 def revoke(name_or_id: str, config: str | None, as_json: bool) -> None:
     """Revoke a key for good, given its name or its id."""
-    settings = settings_of(config)
-
-    async def revoked() -> KeyRecord:
-        async with _store(settings) as (store, _):
-            return await store.revoke(name_or_id)
-
-    record = run(revoked())
+    record = run(_revoked(settings_of(config), name_or_id))
     if as_json:
         print_json(_as_json(record))
     else:
         click.echo(f"Key {record.name} ({record.id}) is revoked. Gateways refuse it within two seconds.")
+
+
+async def _revoked(settings: Settings, name_or_id: str) -> KeyRecord:
+    async with _store(settings) as (store, _):
+        return await store.revoke(name_or_id)
 
 
 @asynccontextmanager

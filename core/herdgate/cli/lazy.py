@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from traceback import walk_tb
 from typing import Any
 
 import click
@@ -54,6 +57,16 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self._lazy.items()])
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the program. Output that cannot be written is one message, too; click sees to readers that are gone."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if not _gave_up_output() and not _is_of_output(error):
+                raise
+            click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Ctrl-C ends it quietly, an error that is for people with its message alone."""
         try:
@@ -69,3 +82,23 @@ class LazyGroup(click.Group):
             if failed is None:
                 raise
             raise failed from error
+
+
+def _gave_up_output() -> bool:
+    """Whether stdout or stderr takes nothing more, such as on a full disk. What is left for it then goes nowhere:
+    Python would try once more at its end, and fail with words of its own.
+    """
+    given_up = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            given_up = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return given_up
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it comes from a write of those that commands print with; if nothing is buffered, nothing is left."""
+    *_, innermost = (frame for frame, _ in walk_tb(error.__traceback__))
+    return innermost.f_globals["__name__"].partition(".")[0] in {"click", "rich"}

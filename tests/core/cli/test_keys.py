@@ -1,5 +1,7 @@
 """`proxyctl keys`: made once, shown never again."""
 
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +56,39 @@ def test_only_the_secret_goes_to_stdout(place: Path) -> None:
     assert result.stdout.strip() not in result.stderr
     for hint in ("Authorization: Bearer", "x-api-key", "OPENAI_API_KEY", str(place)):
         assert hint in result.stderr
+
+
+def at_a_shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize("to", [">/dev/full", "| /bin/false"])
+def test_a_key_that_nobody_got_is_revoked(aside: Loop, place: Path, form: str, to: str) -> None:
+    reader = "import os; r, w = os.pipe(); os.close(r); os.dup2(w, 1)"  # a pipe that nobody reads, for certain
+    command = f'"$0" -m herdgate.cli keys create --name alice --models "*" {form}'
+    if to.startswith("|"):
+        python = f"{reader}; import sys; from herdgate.cli import main; main(sys.argv[1:])"
+        command = command.replace("-m herdgate.cli", f"-c '{python}'")
+    else:
+        command += to
+    done = at_a_shell(command)
+
+    assert done.returncode == 1
+    (record,) = records(aside, place)
+    assert record.revoked is not None
+    assert f"Key alice ({record.id}) could not be handed over and is revoked again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert ("No space left on device" in done.stderr) is (to == ">/dev/full")
+
+
+def test_no_key_is_made_for_a_closed_stdout(place: Path) -> None:
+    done = at_a_shell('"$0" -m herdgate.cli keys create --name alice --models "*" >&-')
+    assert done.returncode == 1
+    assert "standard output is closed" in done.stderr
+    assert not (place / "state.db").exists()
 
 
 def test_statuses(aside: Loop, place: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -55,6 +56,27 @@ def test_version() -> None:
 @pytest.mark.parametrize("arguments", [["nonsense"], ["keys", "nonsense"], ["probe", "--nonsense"]])
 def test_bad_usage(arguments: list[str]) -> None:
     assert proxyctl(*arguments, code=2).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize(
+    "arguments", ["--version", "--help", "keys list", "plugins hooks", "plugins list", "config show --json"]
+)
+@pytest.mark.parametrize("buffered", ["", "-u"])
+def test_output_that_cannot_be_written_is_one_message(
+    arguments: str, buffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    command = f'exec "$0" {buffered} -m herdgate.cli {arguments} >/dev/full'
+    done = subprocess.run(["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("Note: ")]
+    assert errors == ["Error: the output cannot be written: No space left on device"]
+    assert done.returncode == 1
+
+
+def test_errors_that_cannot_be_written_are_an_exit_code() -> None:
+    command = 'exec "$0" -m herdgate.cli keys list >/dev/full 2>/dev/full'
+    assert subprocess.run(["/bin/sh", "-c", command, sys.executable], check=False).returncode == 1
 
 
 def modules_after(code: str) -> set[str]:
