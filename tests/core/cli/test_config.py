@@ -19,6 +19,44 @@ def test_all_is_well(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json_of("config", "check")["ok"] is True
 
 
+def test_a_list_that_serves_nothing_is_worth_notices(place: Path) -> None:
+    (place / "plugins.toml").write_text('[[plugin]]\nuse = "generic_403"\n')
+
+    result = proxyctl("config", "check")
+
+    assert result.stdout.startswith("ok: 0 backends, 1 plugin")
+    notices = [line for line in result.stdout.splitlines() if line.startswith("notice: no plugin ")]
+    assert [line[line.index("(") + 1 : line.index(")")] for line in notices] == [
+        "backend_sources",
+        "list_models",
+        "authenticate",
+        "authorise",
+    ]
+    assert len(json_of("config", "check")["notices"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (("configured_backends",), "ok: 1 backend, "),
+        (("configured_backends", "./inventory.py:Inventory"), "ok: 1 backend and those of inventory, "),
+        (("./inventory.py:Inventory",), "ok: the backends of inventory, "),
+    ],
+)
+def test_the_backends_are_those_that_plugins_give(place: Path, listed: tuple[str, ...], said: str) -> None:
+    (place / "inventory.py").write_text(
+        "from herdgate import hookimpl\nclass Inventory:\n    herdgate_api = 1\n"
+        "    @hookimpl\n    def backend_sources(self): raise RuntimeError('nothing is started here')\n"
+    )
+    others = ("ollama_discovery", "anonymous", "model_access")
+    (place / "plugins.toml").write_text("".join(f'[[plugin]]\nuse = "{use}"\n' for use in (*listed, *others)))
+
+    result = proxyctl("config", "check")
+
+    assert result.stdout.startswith(said)
+    assert "notice" not in result.stdout
+
+
 def test_mistakes_in_settings_and_plugins_are_told_together(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERDGATE_PORT", "many")
     (place / ".env").write_text("HERDGATE_WORKERS=0\n")
