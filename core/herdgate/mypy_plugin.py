@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from mypy.checker import TypeChecker
 from mypy.maptype import map_instance_to_supertype
-from mypy.nodes import ARG_NAMED, ARG_POS, Decorator, FuncDef, TypeInfo
+from mypy.nodes import ARG_NAMED, Decorator, FuncDef, TypeInfo
 from mypy.plugin import CheckerPluginInterface, MethodContext, Plugin
 from mypy.subtypes import is_subtype
 from mypy.types import CallableType, Instance, Type, UnionType, get_proper_type
@@ -87,10 +87,14 @@ def _class(api: CheckerPluginInterface, module: str, name: str) -> TypeInfo | No
 def _wrong_arguments(contract: CallableType, marked: CallableType) -> Iterator[str]:
     offered = dict(zip(contract.arg_names[1:], contract.arg_types[1:], strict=True))
     asked = zip(marked.arg_names, marked.arg_kinds, marked.arg_types, strict=True)
+    if marked.is_ellipsis_args:  # a decorator that does not tell
+        return
     for name, kind, declared in list(asked)[1:]:
-        if kind not in {ARG_POS, ARG_NAMED}:
-            continue
-        if name not in offered or kind is ARG_NAMED:
+        if kind.is_star():
+            yield f"{name} would always be empty; name what it needs of {', '.join(map(str, offered))}"
+        elif name in offered and kind.is_optional():
+            yield f"{name} would never see more than its default; write it without one"
+        elif name not in offered or kind is ARG_NAMED:
             yield f"it does not offer {name}, but {', '.join(str(each) for each in offered)}"
         elif not is_subtype(offered[name], declared):
             yield f"{name} is {_short(offered[name])}, not {_short(declared)}"

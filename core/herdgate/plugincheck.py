@@ -17,6 +17,8 @@ from herdgate.point import Impl
 
 _ORDERING = ("tryfirst", "trylast", "wrapper", "hookwrapper", "optionalhook")
 _NOT_AWAITED = {Kind.CONTEXTS, Kind.GATHER}
+_BY_PLACE = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+_STARS = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def check_class(cls: type) -> None:
@@ -107,17 +109,21 @@ def _wrong(cls: type, name: str, method: Any) -> Iterator[str]:
 
 
 def _wrong_arguments(hook: str, method: Any, *, bound: bool) -> Iterator[str]:
+    """Whatever would not be filled in: with a default or a star it would go unnoticed that nothing ever is."""
     offered = signature_of(hook)
     arguments = list(inspect.signature(method).parameters.values())
-    wrong = [
-        argument.name
-        for argument in (arguments if bound else arguments[1:])
-        if argument.default is argument.empty
-        and argument.kind not in {argument.VAR_POSITIONAL, argument.VAR_KEYWORD}
-        and (argument.name not in offered or argument.kind is argument.KEYWORD_ONLY)
-    ]
+    if not bound and arguments and arguments[0].kind in _BY_PLACE:
+        del arguments[0]
+    stars = [str(argument) for argument in arguments if argument.kind in _STARS]
+    if stars:
+        yield f"takes {', '.join(stars)}, which would always be empty: name what it needs of {', '.join(offered)}"
+    named = [argument for argument in arguments if argument.kind not in _STARS]
+    wrong = [argument.name for argument in named if argument.name not in offered or argument.kind not in _BY_PLACE]
     if wrong:
         yield f"asks for {', '.join(wrong)}; {hook} offers {', '.join(offered)}"
+    for argument in named:
+        if argument.name in offered and argument.default is not argument.empty:
+            yield f"gives {argument.name} a default, which is all it would ever see: write it without one"
 
 
 def _wrong_kind(hook: str, method: Any) -> Iterator[str]:

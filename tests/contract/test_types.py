@@ -13,12 +13,13 @@ from herdgate.hooks import INFO
 SAMPLES = """
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from herdgate import (
-    Allow, Attempt, Candidate, Credentials, Deny, Exchange, Identity, Rejected, Reply, Resource, Summary, hookimpl
+    Action, Allow, Attempt, Candidate, Credentials, Deny, Exchange, Identity, Rejected, Reply, Resource, Summary,
+    hookimpl,
 )
 
 
@@ -41,14 +42,14 @@ class Right:
         yield
 
     @hookimpl
-    def around_attempt(self, attempt: Attempt, more: int = 3) -> AbstractAsyncContextManager[None] | None:
+    def around_attempt(self, attempt: Attempt) -> AbstractAsyncContextManager[None] | None:
         return None
 
     @hookimpl
     async def exchange_ended(self, summary: Summary) -> None: ...
 
     @hookimpl
-    def mask_denial(self, **given: Any) -> Reply | None:
+    def mask_denial(self) -> Reply | None:
         return None
 
 
@@ -85,6 +86,33 @@ class Wrong:
     @hookimpl  # it must return Allow | Deny | None | Sequence[Allow | Deny | None], not bool
     def authorise(self, identity: Identity) -> Deny | bool:
         return True
+
+
+class Unfilled:
+    @hookimpl  # action would never see more than its default; write it without one
+    def authorise(self, identity: Identity, action: Action = Action.SEE) -> Deny | None:
+        return None
+
+    @hookimpl  # given would always be empty; name what it needs of exchange, family, reason
+    def mask_denial(self, **given: Any) -> Reply | None:
+        return None
+
+    @hookimpl  # args would always be empty; name what it needs of exchange, candidates
+    def select_candidates(self, *args: Any) -> None: ...
+
+    @hookimpl  # it does not offer more, but exchange, attempt
+    def around_attempt(self, more: int = 3) -> None: ...
+
+
+def told_nothing(method: Callable[..., Any]) -> Callable[..., Any]:
+    return method
+
+
+class Undecided:
+    @hookimpl
+    @told_nothing
+    def select_candidates(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        return []
 """
 
 
@@ -116,7 +144,7 @@ def test_each_mistake_is_reported_in_its_line_and_nothing_else(reported: list[st
         for number, line in enumerate(SAMPLES.splitlines(), 1)
         if (comment := re.search(r"@hookimpl  # (.*)", line))
     }
-    assert len(expected) == 9
+    assert len(expected) == 13
     told = {int(line.split(":")[1]): line for line in reported if line.startswith("samples.py")}
     # mypy names the line of the decorator or of the method, by the version of Python that reads the file.
     found = {number: told.get(number) or told.get(number + 1) or "" for number in expected}

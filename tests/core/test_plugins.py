@@ -367,13 +367,41 @@ def test_an_unknown_hook_gets_a_suggestion(write: WriteFile, method: str, decora
     [
         ("def authorise(self, identity, who, resource):", "@hookimpl"),
         ("def authorise(identity, who, resource):", "@staticmethod\n@hookimpl"),
-        ("def authorise(this, identity, /, who, resource, more=None, *args, **options):", "@hookimpl"),
+        ("def authorise(this, identity, /, who, resource=None):", "@hookimpl"),
         ("def authorise(self, who, /, *, resource):", "@hookimpl"),
     ],
 )
 def test_an_argument_that_a_hook_does_not_offer_is_told(write: WriteFile, method: str, decorators: str) -> None:
     told = problem(f"{write('mine.py', with_method(method, decorators))}:Good")
     assert told.endswith("Good.authorise asks for who, resource; authorise offers identity, action, resources")
+
+
+@pytest.mark.parametrize("argument", ["action='see'", "*, action='see'"])
+def test_an_argument_that_would_keep_its_default_is_refused(write: WriteFile, argument: str) -> None:
+    told = problems(entry(f"{write('mine.py', with_method(f'def authorise(self, identity, {argument}):'))}:Good"))
+    expected = "Good.authorise gives action a default, which is all it would ever see: write it without one"
+    assert any(line.endswith(expected) for line in told)
+
+
+@pytest.mark.parametrize(
+    ("method", "stars"),
+    [
+        ("def authorise(self, identity, *args):", "*args"),
+        ("def authorise(self, *args, **options):", "*args, **options"),
+        ("def authorise(*args):", "*args"),
+        ("def authorise(self, *, identity, **options):", "**options"),
+    ],
+)
+def test_a_star_that_would_stay_empty_is_refused(write: WriteFile, method: str, stars: str) -> None:
+    told = problems(entry(f"{write('mine.py', with_method(method))}:Good"))
+    expected = "which would always be empty: name what it needs of identity, action, resources"
+    assert any(line.endswith(f"Good.authorise takes {stars}, {expected}") for line in told)
+
+
+def test_a_decorator_that_wraps_is_judged_by_what_it_wraps(write: WriteFile) -> None:
+    text = "import functools\ndef same(f): return functools.wraps(f)(lambda *args, **kwargs: f(*args, **kwargs))\n"
+    text += with_method("def authorise(self, identity):", "@hookimpl\n@same")
+    assert "authorise" in load(f"{write('mine.py', text)}:Good").impls
 
 
 def test_a_class_without_hooks_is_refused(write: WriteFile) -> None:
@@ -530,8 +558,8 @@ def test_a_hook_is_called_with_the_arguments_it_asks_for(write: WriteFile) -> No
                 return identity, resources
 
             @hookimpl
-            def select_candidates(self, candidates, limit=3):
-                return candidates, limit
+            def select_candidates(self, candidates):
+                return candidates
 
             @hookimpl
             def mask_denial(self):
@@ -552,7 +580,7 @@ def test_a_hook_is_called_with_the_arguments_it_asks_for(write: WriteFile) -> No
     """
     impls = load(f"{write('mine.py', text)}:Good").impls
     assert impls["authorise"].call(1, 2, 3) == (1, 3)
-    assert impls["select_candidates"].call(1, 2) == (2, 3)
+    assert impls["select_candidates"].call(1, 2) == 2
     assert impls["mask_denial"].call(1, 2, 3) == "nothing"
     assert impls["judge_failure"].call(1, 2, 3) == (1, 2, 3)
     assert impls["prepare_upstream"].call(1, 2, 3) == 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from herdgate import Identity, Reply, hookimpl
+from herdgate import Action, Identity, Reply, hookimpl
 from herdgate.testing import assert_plugin_is_well_behaved
 from herdgate.testing.plugin_gateway import built_in
 
@@ -57,6 +57,12 @@ class Raises(Base):
     @hookimpl
     def judge_failure(self) -> Any:
         raise RuntimeError("boom")
+
+
+class Presumes(Base):
+    @hookimpl  # type: ignore[misc]
+    def authorise(self, identity: Any, action: Any = Action.SEE) -> Any:
+        return None
 
 
 class Widens(Base):
@@ -218,6 +224,7 @@ class NeedsSettings(Base):
     ("plugin", "said"),
     [
         (Raises, "plugin raises failed in judge_failure: RuntimeError: boom"),
+        (Presumes, "no gateway starts with it: .*authorise gives action a default"),
         (Widens, "select_candidates: answers to 1 candidates with what is no selection of them"),
         (Shuffles, "plugin shuffles failed in select_candidates: AttributeError"),
         (Stumbles, "select_candidates: raises IndexError when it is asked"),
