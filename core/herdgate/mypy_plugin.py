@@ -94,7 +94,9 @@ def _wrong_arguments(contract: CallableType, marked: CallableType) -> Iterator[s
             yield f"{name} would always be empty; name what it needs of {', '.join(map(str, offered))}"
         elif name in offered and kind.is_optional():
             yield f"{name} would never see more than its default; write it without one"
-        elif name not in offered or kind is ARG_NAMED:
+        elif name in offered and kind is ARG_NAMED:
+            yield f"{name} is taken by keyword only; take it without `*`"
+        elif name not in offered:
             yield f"it does not offer {name}, but {', '.join(str(each) for each in offered)}"
         elif not is_subtype(offered[name], declared):
             yield f"{name} is {_short(offered[name])}, not {_short(declared)}"

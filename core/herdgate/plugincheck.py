@@ -112,17 +112,23 @@ def _wrong_arguments(hook: str, method: Any, *, bound: bool) -> Iterator[str]:
     """Whatever would not be filled in: with a default or a star it would go unnoticed that nothing ever is."""
     offered = signature_of(hook)
     arguments = list(inspect.signature(method).parameters.values())
-    if not bound and arguments and arguments[0].kind in _BY_PLACE:
-        del arguments[0]
+    if not bound:
+        first = arguments[0] if arguments else None
+        if first is None or first.name in offered or first.kind is first.KEYWORD_ONLY:
+            yield "lacks `self`: write it as the first argument"
+        elif first.kind in _BY_PLACE:
+            del arguments[0]
     stars = [str(argument) for argument in arguments if argument.kind in _STARS]
     if stars:
         yield f"takes {', '.join(stars)}, which would always be empty: name what it needs of {', '.join(offered)}"
     named = [argument for argument in arguments if argument.kind not in _STARS]
-    wrong = [argument.name for argument in named if argument.name not in offered or argument.kind not in _BY_PLACE]
+    wrong = [argument.name for argument in named if argument.name not in offered]
     if wrong:
         yield f"asks for {', '.join(wrong)}; {hook} offers {', '.join(offered)}"
-    for argument in named:
-        if argument.name in offered and argument.default is not argument.empty:
+    for argument in (argument for argument in named if argument.name in offered):
+        if argument.kind is argument.KEYWORD_ONLY:
+            yield f"asks for {argument.name} by keyword only: take it without `*`"
+        if argument.default is not argument.empty:
             yield f"gives {argument.name} a default, which is all it would ever see: write it without one"
 
 

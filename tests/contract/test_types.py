@@ -103,6 +103,9 @@ class Unfilled:
     @hookimpl  # it does not offer more, but exchange, attempt
     def around_attempt(self, more: int = 3) -> None: ...
 
+    @hookimpl  # attempt is taken by keyword only; take it without `*`
+    def prepare_upstream(self, *, attempt: Attempt) -> None: ...
+
 
 def told_nothing(method: Callable[..., Any]) -> Callable[..., Any]:
     return method
@@ -144,7 +147,7 @@ def test_each_mistake_is_reported_in_its_line_and_nothing_else(reported: list[st
         for number, line in enumerate(SAMPLES.splitlines(), 1)
         if (comment := re.search(r"@hookimpl  # (.*)", line))
     }
-    assert len(expected) == 13
+    assert len(expected) == 14
     told = {int(line.split(":")[1]): line for line in reported if line.startswith("samples.py")}
     # mypy names the line of the decorator or of the method, by the version of Python that reads the file.
     found = {number: told.get(number) or told.get(number + 1) or "" for number in expected}

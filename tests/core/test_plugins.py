@@ -376,6 +376,27 @@ def test_an_argument_that_a_hook_does_not_offer_is_told(write: WriteFile, method
     assert told.endswith("Good.authorise asks for who, resource; authorise offers identity, action, resources")
 
 
+@pytest.mark.parametrize("arguments", ["", "candidates", "candidates, self", "*, self", "exchange, /, candidates"])
+def test_a_missing_self_is_told(write: WriteFile, arguments: str) -> None:
+    told = problems(entry(f"{write('mine.py', with_method(f'def select_candidates({arguments}):'))}:Good"))
+    expected = "Good.select_candidates lacks `self`: write it as the first argument"
+    assert any(line.endswith(expected) for line in told)
+
+
+@pytest.mark.parametrize("method", ["def authorise(me, identity):", "def authorise(cls, identity):"])
+def test_self_may_be_called_as_one_likes(write: WriteFile, method: str) -> None:
+    decorators = "@classmethod\n@hookimpl" if "cls" in method else "@hookimpl"
+    assert "authorise" in load(f"{write('mine.py', with_method(method, decorators))}:Good").impls
+
+
+def test_an_argument_by_keyword_only_is_told_apart_from_one_that_does_not_exist(write: WriteFile) -> None:
+    text = with_method("def authorise(self, identity, *, resources, who):")
+    assert [line.partition("Good.")[2] for line in problems(entry(f"{write('mine.py', text)}:Good"))] == [
+        "authorise asks for who; authorise offers identity, action, resources",
+        "authorise asks for resources by keyword only: take it without `*`",
+    ]
+
+
 @pytest.mark.parametrize("argument", ["action='see'", "*, action='see'"])
 def test_an_argument_that_would_keep_its_default_is_refused(write: WriteFile, argument: str) -> None:
     told = problems(entry(f"{write('mine.py', with_method(f'def authorise(self, identity, {argument}):'))}:Good"))
