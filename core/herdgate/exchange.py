@@ -16,6 +16,7 @@ from herdgate.backend import Backend, Candidate, ModelEntry
 from herdgate.body import Body
 from herdgate.failure import Failure, Kind
 from herdgate.names import ModelName
+from herdgate.sendable import check_body, check_header, check_headers, check_line
 from herdgate.surface import Endpoint, Family, family_of, find
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
@@ -126,18 +127,36 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
         return f"UpstreamRequest({self.method} {self.path}, {len(self.body)} bytes)"  # neither credentials nor prompts
 
     def with_path(self, path: str) -> UpstreamRequest:
-        """The same request to another path."""
+        """The same request to another path, such as `/api/chat`. Raises TypeError, ValueError."""
+        check_line(self.method, path)
         return msgspec.structs.replace(self, path=path)
 
     def with_body(self, body: bytes) -> UpstreamRequest:
-        """The same request with another body."""
+        """The same request with another body, the bytes as they are sent. Raises TypeError."""
+        check_body(body)
         return msgspec.structs.replace(self, body=body)
 
     def with_header(self, name: str, value: str) -> UpstreamRequest:
-        """The same request with this header set, replacing earlier ones of that name."""
-        lowered = name.lower()
+        """The same request with this header set, replacing earlier ones of that name.
+
+        Raises TypeError or ValueError for what HTTP does not allow in a name or a value.
+        """
+        lowered = name.lower() if isinstance(name, str) else name
+        check_header(lowered, value)
         kept = tuple(pair for pair in self.headers if pair[0] != lowered)
         return msgspec.structs.replace(self, headers=(*kept, (lowered, value)))
+
+
+def sendable(given: UpstreamRequest, returned: UpstreamRequest) -> UpstreamRequest:
+    """What a plugin made of a request, once it is sure that it can be sent: a plugin may have built it without the
+    methods above. Raises TypeError, ValueError.
+    """
+    if returned.path is not given.path or returned.method is not given.method:
+        check_line(returned.method, returned.path)
+    if returned.headers is not given.headers:
+        check_headers(returned.headers, given.headers)
+    check_body(returned.body)
+    return returned
 
 
 class Head(msgspec.Struct, frozen=True):

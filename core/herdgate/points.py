@@ -11,7 +11,7 @@ import httpx
 from herdgate.access import Credentials, Identity, Refusal, Rejected
 from herdgate.app import App, Fleet
 from herdgate.backend import Backend, Candidate, ModelEntry
-from herdgate.exchange import Attempt, Exchange, Head, UpstreamRequest
+from herdgate.exchange import Attempt, Exchange, Head, UpstreamRequest, sendable
 from herdgate.failure import Failure, GiveUp, TryNext
 from herdgate.faults import Ledger
 from herdgate.hookpoints import Chain, Collect, Contexts, First, FirstAsync, Gather, Guard, MaskDenial, Notify
@@ -45,7 +45,7 @@ class HookPoints:
         self.select_candidates = Chain[Sequence[Candidate]](*compiled("select_candidates"), check=narrowed)
         self.around_attempt = Contexts(*compiled("around_attempt"))
         self.wait_for_turn = Contexts(*compiled("wait_for_turn"))
-        self.prepare_upstream = Chain[UpstreamRequest](*compiled("prepare_upstream"))
+        self.prepare_upstream = Chain[UpstreamRequest](*compiled("prepare_upstream"), check=sendable)
         self.judge_failure = First[[Exchange, Attempt, Failure], TryNext | GiveUp](*compiled("judge_failure"))
         self.inspect_opening = First[[Exchange, Head, bytes], Failure](*compiled("inspect_opening"))
         self.filter_stream = Gather[[Exchange, Head], StreamFilter](*compiled("filter_stream"))

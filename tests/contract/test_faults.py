@@ -488,7 +488,27 @@ async def test_a_fault_after_the_reply_changes_nothing_for_the_caller(
         await until(lambda: counted(gateway) == {("faulty", hook): 1})
 
 
-@faults("prepare_upstream", "return request.body")
+NOT_TO_BE_SENT = [
+    "request.with_body({'model': 'x'})",
+    "request.with_body(None)",
+    "request.with_body(bytearray(request.body))",
+    "request.with_header('x-a', 3)",
+    "request.with_header(3, 'x')",
+    "request.with_header('X A', 'x')",
+    "request.with_header('x-a', 'x\\r\\nx-b: x')",
+    "request.with_header('x-a', '\\ud800')",
+    "request.with_path('api chat')",
+    "request.with_path('/api chat')",
+    "request.with_path(b'/api/chat')",
+    "UpstreamRequest('post', request.path, request.headers, request.body)",
+    "UpstreamRequest(request.method, request.path, list(request.headers), request.body)",
+    "UpstreamRequest(request.method, request.path, (('Authorization', 'x'),), request.body)",
+    "UpstreamRequest(request.method, request.path, ('ab',), request.body)",
+    "UpstreamRequest(request.method, request.path, request.headers, 'x')",
+]
+
+
+@faults("prepare_upstream", "return request.body", *(f"return {each}" for each in NOT_TO_BE_SENT))
 async def test_an_attempt_that_cannot_be_prepared_fails_and_nothing_is_sent(
     start: Start, backend: SimulatedOllama, second: SimulatedOllama, body: str
 ) -> None:

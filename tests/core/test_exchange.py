@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,29 @@ def test_a_header_set_for_a_backend_replaces_those_of_the_same_name() -> None:
     assert changed.headers == (("accept", "*/*"), ("x-a", "3"))
     assert request.headers == (("x-a", "1"), ("accept", "*/*"), ("x-a", "2"))
     assert (changed.method, changed.path, changed.body) == ("POST", "/api/chat", b"{}")
+
+
+@pytest.mark.parametrize("value", ["", "x", "a\tb", "grün", "日本", "\udcff", " x ", "a:b"])
+def test_what_a_header_may_say(value: str) -> None:
+    assert UpstreamRequest("POST", "/", (), b"").with_header("X-A", value).headers == (("x-a", value),)
+
+
+def test_what_cannot_be_sent_is_refused_where_it_is_said_and_its_value_is_in_no_message() -> None:
+    request: Any = UpstreamRequest("POST", "/api/chat", (), b"{}")
+    for name, value in [("x a", "secret"), ("", "secret"), ("ä", "secret"), ("x-a", "secret\n"), ("x-a", "secret\x7f")]:
+        with pytest.raises(ValueError, match="does not allow") as caught:
+            request.with_header(name, value)
+        assert "secret" not in str(caught.value)
+    wrong: list[tuple[Any, str]] = [
+        (lambda: request.with_header("x-a", b"x"), "the header 'x-a' is a str, not bytes"),
+        (lambda: request.with_body("{}"), "the body of a request is bytes, not str"),
+        (lambda: request.with_path(None), "the path is a str, not NoneType"),
+    ]
+    for call, words in wrong:
+        with pytest.raises(TypeError, match=words):
+            call()
+    with pytest.raises(ValueError, match="a path begins with /"):
+        request.with_path("api/chat")
 
 
 def test_what_users_write_is_in_no_repr() -> None:

@@ -5,7 +5,6 @@ This is the border where errors of httpx become failures; nothing beyond it catc
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from functools import lru_cache
 
@@ -15,6 +14,7 @@ from herdgate.backend import Backend, BackendSettings
 from herdgate.descriptors import ran_out
 from herdgate.exchange import Head, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.sendable import METHOD, PATH
 from herdgate.upstream.bounded import BoundedTransport
 from herdgate.upstream.origin import Origin
 from herdgate.upstream.request import OutgoingRequest, encode_fields
@@ -155,7 +155,7 @@ class Upstream:
 
     def _beginning(self, method: str, path: str) -> bytes:
         """The request line and the own headers. Plugins may have changed what stands in the line."""
-        if not _METHOD.fullmatch(method) or not _PATH.fullmatch(path):
+        if not METHOD.fullmatch(method) or not PATH.fullmatch(path):
             raise httpx.LocalProtocolError("the method or the path has characters that HTTP does not allow")
         line = b"%b %b%b HTTP/1.1\r\n" % (method.encode(), self._base.raw_path.rstrip(b"/"), path.encode())
         return line + self._own_lines
@@ -210,8 +210,6 @@ class Upstream:
             await self._apart.aclose()
 
 
-_METHOD = re.compile(r"[A-Z]+")
-_PATH = re.compile(r"/[!-~]*")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
 """What says how a request is framed is decided here, for each attempt anew."""
 
