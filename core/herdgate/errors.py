@@ -37,6 +37,8 @@ class Reply:
     def __post_init__(self) -> None:
         if not isinstance(self.body, bytes):
             raise TypeError(f"the body of a reply is bytes, not {type(self.body).__name__}")
+        if not isinstance(self.status, int) or not isinstance(self.headers, Mapping):
+            raise TypeError("a reply has a status, which is an int, and a mapping of headers")
         if not 200 <= self.status <= 599:
             raise ValueError(f"{self.status} is not the status of a final reply")
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -48,6 +50,8 @@ class Reply:
 
 @lru_cache(maxsize=1024)  # the same few headers come with every reply
 def _may_be_given(name: str, value: str) -> bool:
+    if not isinstance(value, str):
+        raise TypeError(f"the header {name!r} of a reply is a str, not {type(value).__name__}")
     return name not in _NOT_TO_BE_GIVEN and _HEADER.fullmatch(f"{name}: {value}") is not None
 
 

@@ -6,9 +6,9 @@ A path that is refused goes the same way, whether a plugin could answer it or no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from herdgate.access import Action, Deny, Identity, Resource
 from herdgate.answer import Answer
@@ -26,6 +26,7 @@ NDJSON = "application/x-ndjson"
 NOBODY = Identity("nobody", anonymous=True)
 BROKE = "the reply was interrupted"
 _TAIL = 4096
+_END: Any = object()
 
 _T = TypeVar("_T")
 
@@ -59,7 +60,7 @@ async def served_openly(answer: Answer, runtime: Runtime) -> bool:
 async def _answer(answer: Answer, mounted: Mounted, identity: Identity, runtime: Runtime) -> None:
     call = Call(answer.exchange, identity, answer.responder, _Asking(runtime, identity))
     try:
-        reply = await _guarded(mounted, runtime, mounted.route.handler(call))
+        reply = await _guarded(mounted, runtime, lambda: mounted.route.handler(call))
     except BadBody as error:  # what the handler found in a field of it
         raise Halt(call.error(400, str(error))) from error
     match reply:
@@ -85,13 +86,13 @@ class _Asking:
                 raise Denied(verdict.reason)
 
 
-async def _guarded(mounted: Mounted, runtime: Runtime, wanted: Awaitable[_T]) -> _T:
+async def _guarded(mounted: Mounted, runtime: Runtime, ask: Callable[[], Awaitable[_T]]) -> _T:
     """What a handler gives, within its deadline. Its exceptions are faults, but for those that end a request."""
     limit = mounted.route.deadline
     try:
         async with asyncio.timeout(limit) as deadline:
-            return await wanted
-    except (Halt, Denied, BadBody, StopAsyncIteration):
+            return await ask()
+    except (Halt, Denied, BadBody):
         raise
     except Exception as error:
         late = f"no answer within {limit:g} s" if limit is not None and deadline.expired() else ""
@@ -122,10 +123,11 @@ async def _pieces(mounted: Mounted, runtime: Runtime, pieces: AsyncIterator[byte
     """The pieces that hold something, each within the deadline. What the plugin's generator holds is given back."""
     try:
         while True:
-            try:
-                piece = await _guarded(mounted, runtime, anext(pieces))
-            except StopAsyncIteration:
+            piece = await _guarded(mounted, runtime, lambda: anext(pieces, _END))
+            if piece is _END:
                 return
+            if not isinstance(piece, bytes):
+                raise _fault(mounted, runtime, f"gave {type(piece).__name__} for a piece of a reply, which is bytes")
             if piece:
                 yield piece
     finally:

@@ -36,6 +36,8 @@ class StreamedReply:
     pieces: AsyncIterator[bytes]
 
     def __post_init__(self) -> None:
+        if not hasattr(self.pieces, "__anext__"):
+            raise TypeError(f"the pieces of a reply are an async iterator, not {type(self.pieces).__name__}")
         checked = Reply(self.status, self.headers)
         object.__setattr__(self, "headers", checked.headers)
 
@@ -116,21 +118,28 @@ class Route:
 
     A `path` that ends in `/` stands for every path below it. `deadline` is the number of seconds until the handler
     must have answered, and then between two pieces of a stream; None for a handler with deadlines of its own.
-    Raises ValueError.
+    Raises TypeError, ValueError.
     """
 
     path: str
     handler: Handler
     action: Action
-    methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    methods: frozenset[str] | set[str] | tuple[str, ...] = frozenset({"GET", "HEAD"})
     deadline: float | None = ANSWER_WITHIN
 
     def __post_init__(self) -> None:
-        if not _SEGMENTS.fullmatch(self.path):
+        if not isinstance(self.path, str) or not _SEGMENTS.fullmatch(self.path):
             raise ValueError(f"{self.path!r} is not a path as it stands in a request line, without query and escapes")
-        if not self.methods or not self.methods <= _METHODS:
+        if not callable(self.handler):
+            raise TypeError(
+                f"the handler of {self.path} is a method that takes a Call, not {type(self.handler).__name__}"
+            )
+        if not isinstance(self.methods, frozenset | set | tuple | list):
+            raise TypeError(f'the methods of a route are a set, such as {{"POST"}}, not {self.methods!r:.50}')
+        object.__setattr__(self, "methods", frozenset(self.methods))
+        if not self.methods or not _METHODS.issuperset(self.methods):
             raise ValueError(f"the methods of a route are some of {', '.join(sorted(_METHODS))}")
         if not isinstance(self.action, Action):
             raise ValueError(f"the route {self.path} must say which action a caller must be allowed")
-        if self.deadline is not None and not self.deadline > 0:
+        if self.deadline is not None and not (isinstance(self.deadline, int | float) and self.deadline > 0):
             raise ValueError("a deadline is a number of seconds above 0")

@@ -85,7 +85,7 @@ def _problem(route: object, mounted: dict[str, Mounted]) -> str | None:
         return None
     if row.treatment is not Treatment.REFUSED:
         return f"the path {route.path} is the gateway's own"
-    if not route.methods <= row.methods:
+    if not frozenset(route.methods) <= row.methods:
         return f"the path {route.path} takes {', '.join(sorted(row.methods))} and nothing else"
     return None
 
@@ -93,4 +93,6 @@ def _problem(route: object, mounted: dict[str, Mounted]) -> str | None:
 def _row(route: Route) -> Endpoint:
     path = route.path
     family = family_of(path)
-    return Endpoint(path, path, route.methods, family, Treatment.PLUGIN, route.action, prefix=path.endswith("/"))
+    return Endpoint(
+        path, path, frozenset(route.methods), family, Treatment.PLUGIN, route.action, prefix=path.endswith("/")
+    )

@@ -634,6 +634,27 @@ async def test_a_handler_that_fails_is_closed(start: Start, backend: SimulatedOl
         assert counted(gateway) == {("faulty", "routes"): 1}
 
 
+UNFIT_HANDLERS = {
+    "no parameter": "async def answer(self): return Reply(200)",
+    "not async": "def answer(self, call): return Reply(200)",
+    "raises before it can be awaited": "def answer(self, call): raise RuntimeError('boom')",
+    "its iterator is exhausted": "async def answer(self, call): raise StopAsyncIteration",
+    "no bytes": "async def answer(self, call): return StreamedReply(200, {}, self.pieces())",
+    "no iterator": "async def answer(self, call): return StreamedReply(200, {}, [b'x'])",
+    "a header that is a number": "async def answer(self, call): return Reply(200, {'x-a': 3})",
+    "a status that is text": "async def answer(self, call): return Reply('200')",
+}
+
+
+@pytest.mark.parametrize("handler", UNFIT_HANDLERS.values(), ids=UNFIT_HANDLERS)
+async def test_what_is_no_handler_is_closed(start: Start, backend: SimulatedOllama, handler: str) -> None:
+    attributes = f"{handler}\nasync def pieces(self): yield 'text'\n@hookimpl\ndef authorise(self): return Allow()"
+    async with start(plugin("routes", ROUTE.format(path="/herdgate/mine"), attributes), backend) as gateway:
+        reply = await gateway.client.get("/herdgate/mine")
+        assert reply.status_code == 503
+        assert counted(gateway) == {("faulty", "routes"): 1}
+
+
 # afterwards
 
 

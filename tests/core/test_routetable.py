@@ -1,4 +1,6 @@
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -96,3 +98,32 @@ def test_a_streamed_reply_has_headers_that_can_be_sent() -> None:
     assert StreamedReply(200, {"Content-Type": "text/plain"}, pieces()).headers == {"content-type": "text/plain"}
     with pytest.raises(ValueError, match="cannot have the header"):
         StreamedReply(200, {"content-length": "3"}, pieces())
+
+
+class Impostor:
+    """Says that it is what it is not."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"path": 7}, "is not a path"),
+        ({"path": b"/mine"}, "is not a path"),
+        ({"handler": None}, "the handler of /mine is a method that takes a Call, not NoneType"),
+        ({"handler": Impostor()}, "the handler of /mine is a method that takes a Call, not Impostor"),
+        ({"methods": "POST"}, "are a set, such as {\"POST\"}, not 'POST'"),
+        ({"methods": None}, "are a set"),
+        ({"methods": (7,)}, "the methods of a route are some of"),
+        ({"action": "administer"}, "must say which action"),
+        ({"deadline": "30"}, "a deadline is a number of seconds above 0"),
+        ({"deadline": 0}, "a deadline is a number of seconds above 0"),
+    ],
+)
+def test_a_route_that_cannot_be_meant(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        Route(**{"path": "/mine", "handler": answer, "action": Action.MANAGE, **arguments})
+
+
+def test_methods_come_in_whatever_holds_several() -> None:
+    for several in (("GET", "POST"), {"GET", "POST"}, frozenset({"GET", "POST"})):
+        assert Route("/mine", answer, Action.MANAGE, several).methods == {"GET", "POST"}
