@@ -182,6 +182,8 @@ class Attempts:
         head = reply.head
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(reply))
+        if failure := _compressed(head):
+            raise _Failed(failure)
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
         opening, end = reply.arrived(), None
@@ -204,6 +206,14 @@ class Attempts:
             failure = Failure(Kind.PLUGIN, Phase.OPENING, str(fault))
         if failure is not None:
             raise _Failed(failure)
+
+
+def _compressed(head: Head) -> Failure | None:
+    """Whether the body is said to be compressed, which nobody asked for: neither plugins nor callers could read it."""
+    coding = head.headers.get("content-encoding")
+    if not coding or coding.lower() == "identity":
+        return None
+    return Failure(Kind.MALFORMED, Phase.OPENING, f"a compressed reply ({coding:.40}), which was not asked for")
 
 
 def _gave_up(attempt: Attempt, phase: Phase, limit: float) -> Failure:

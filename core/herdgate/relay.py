@@ -259,15 +259,13 @@ def _tail_for(endpoint: Endpoint) -> Tail:
 
 
 def reply_headers(head: Head, framing: Framing) -> dict[str, str]:
-    """What the caller sees of a backend's headers: the type and the coding of the body, and nothing of the inside.
+    """What the caller sees of a backend's headers: the type of the body, and nothing of the inside.
 
     Streams ask proxies on the way not to collect them.
     """
     headers = {}
     if content_type := head.headers.get("content-type"):
         headers["content-type"] = content_type
-    if coding := head.headers.get("content-encoding"):
-        headers["content-encoding"] = coding
     if framing is not Framing.WHOLE:
         headers["cache-control"] = "no-cache"
         headers["x-accel-buffering"] = "no"

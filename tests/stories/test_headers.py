@@ -145,8 +145,9 @@ async def test_a_stream_says_how_it_is_to_be_passed_on(first: SimulatedOllama) -
     [
         b"Content-Type: application/json\r\nContent-Type: text/html",
         b"content-type: application/json\r\nContent-Encoding: ",
+        b"content-type: application/json\r\nContent-Encoding: Identity",
     ],
-    ids=["twice", "empty"],
+    ids=["twice", "empty", "says nothing"],
 )
 async def test_a_header_comes_once_and_never_empty(first: SimulatedOllama, fields: bytes) -> None:
     body = b'{"done":true,"message":{}}'

@@ -50,6 +50,10 @@ ATTACKS: dict[str, Fault] = {
     "random bytes": Garbage(),
     "another server": kept(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "a compressed bomb": kept(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB),
+    "what calls itself compressed": Status(200, JSON, headers=(("Content-Encoding", "gzip"),)),
+    "lines that call themselves compressed": Status(
+        200, JSON + b"\n", "application/x-ndjson", (("Content-Encoding", "identity, zstd"),)
+    ),
     "a page": Status(200, b"<html>welcome</html>", "text/html"),
     "a page that calls itself JSON": Status(200, b"<html>welcome</html>"),
     "a reply that is shorter than it said": kept(OK + b"Content-Length: 10\r\n\r\n" + JSON),
