@@ -20,7 +20,7 @@ from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamR
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
 from herdgate.faults import PluginFault
 from herdgate.lastline import ended_well
-from herdgate.opening import Framing, Opening, framing_of, holds
+from herdgate.opening import Framing, Opening, foreign, framing_of, holds
 from herdgate.runtime import Runtime
 from herdgate.scope import Scope
 from herdgate.upstream.client import Upstream, UpstreamFailed, UpstreamReply, failure_of
@@ -182,10 +182,10 @@ class Attempts:
         head = reply.head
         if not 200 <= head.status < 300:
             raise _Failed(await _status_failure(reply))
-        if failure := _compressed(head):
-            raise _Failed(failure)
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
+        if failure := _compressed(head) or foreign(framing, self._exchange.family):
+            raise _Failed(failure)
         opening, end = reply.arrived(), None
         if framing is Framing.NDJSON:
             end = opening.find(b"\n") + 1 or None

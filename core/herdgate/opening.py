@@ -10,6 +10,7 @@ from enum import Enum
 
 from herdgate.exchange import Head
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.surface import Family
 
 EVENT_LIMIT = 8_000_000
 """The longest first event, in bytes: what Ollama's own client accepts as one line."""
@@ -33,6 +34,13 @@ _STREAMS = {"application/x-ndjson": Framing.NDJSON, "text/event-stream": Framing
 def framing_of(head: Head, *, may_stream: bool) -> Framing:
     """How to read this reply. Even a streaming request may get one JSON object: errors, loads and unloads."""
     return _STREAMS.get(head.content_type, Framing.WHOLE) if may_stream else Framing.WHOLE
+
+
+def foreign(framing: Framing, family: Family) -> Failure | None:
+    """Whether this is a stream as another API has it: no client of this one would understand it, or miss its end."""
+    if framing is Framing.WHOLE or framing is (Framing.NDJSON if family is Family.OLLAMA else Framing.SSE):
+        return None
+    return Failure(Kind.MALFORMED, Phase.OPENING, f"a stream of {framing.value}, which this path does not send")
 
 
 def holds(data: bytes) -> bool:

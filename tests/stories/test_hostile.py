@@ -105,6 +105,24 @@ async def test_a_reply_that_ends_with_its_connection_in_its_first_line_is_none(
     assert "backend second" in chat.text_of(await chat.ask(gateway))
 
 
+async def test_a_stream_in_the_format_of_another_api_is_none(
+    gateway: RunningGateway, first: SimulatedOllama, chat: Chat
+) -> None:
+    lines = Status(200, JSON + b"\n", "application/x-ndjson")
+    events = Status(200, b"data: " + JSON + b"\n\ndata: [DONE]\n\n", "text/event-stream")
+    first.script(chat.path, events if chat.path == CHAT else lines)
+    assert "backend second" in chat.text_of(await chat.ask(gateway))
+
+
+async def test_a_reply_in_one_piece_may_answer_a_request_for_a_stream(
+    gateway: RunningGateway, first: SimulatedOllama, second: SimulatedOllama, stream: Chat
+) -> None:
+    """Ollama answers so when all there is to do is to load the model."""
+    first.script(stream.path, Status(200, JSON))
+    assert (await stream.ask(gateway)).content == JSON
+    assert not [request for request in second.requests if request.path == stream.path]
+
+
 POLLED: dict[str, tuple[Fault, str]] = {
     "endless headers": (ATTACKS["endless headers"], "larger than 65536 bytes"),
     "a flood of interim replies": (ATTACKS["a flood of interim replies"], "more than 8 interim"),
