@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Mapping
@@ -200,7 +201,8 @@ class ModelEntry:
     def from_tags(cls, listed: object) -> ModelEntry:
         """Read one object of `models` in a reply of `/api/tags`.
 
-        Only the name is needed; whatever else is missing or of another type counts as not known.
+        Only the name is needed; whatever else is missing, of another type, or beyond JSON (NaN, Infinity, which Python
+        reads and writes but clients do not) counts as not known.
         Raises `ValueError` for anything that names no model.
         """
         if not isinstance(listed, Mapping):
@@ -208,6 +210,7 @@ class ModelEntry:
         name = listed.get("name") or listed.get("model")
         if not isinstance(name, str):
             raise ValueError("an entry of the model list has no name")
+        listed = {key: value for key, value in listed.items() if _is_finite(value)}
         digest, size, modified_at = listed.get("digest"), listed.get("size"), listed.get("modified_at")
         return cls(
             name=ModelName.parse(name),
@@ -269,6 +272,21 @@ def _details(sent: object) -> dict[str, object]:
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether every number in this is one that JSON has; False for what nests too deeply to be looked through."""
+    try:
+        match value:
+            case float():
+                return math.isfinite(value)
+            case Mapping():
+                return all(map(_is_finite, value.values()))
+            case list() | tuple():
+                return all(map(_is_finite, value))
+    except RecursionError:
+        return False
+    return True
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

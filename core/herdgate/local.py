@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 from herdgate import checks
@@ -18,6 +19,7 @@ from herdgate.running import running_models
 from herdgate.runtime import Runtime
 from herdgate.surface import Endpoint, Treatment
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
 NO_VERSION = "0.0.0"
 """What Ollama's development builds say of themselves; given while no backend has told its version."""
 
@@ -110,4 +112,4 @@ def _lowest(versions: list[str]) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in version.partition("-")[0].split("."))
+    return tuple(int(part) if _NUMBER.fullmatch(part) else 0 for part in version.partition("-")[0].split("."))

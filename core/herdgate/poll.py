@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 
@@ -13,6 +14,8 @@ from herdgate.faults import PluginFault
 from herdgate.hooks import POLL_DEADLINE
 from herdgate.points import HookPoints
 from herdgate.upstream.client import Upstream
+
+_VERSION = re.compile(r"[!-~]{1,64}")
 
 
 async def ask(points: HookPoints, upstream: Upstream) -> ModelList | str:
@@ -39,6 +42,6 @@ async def version_of(upstream: Upstream) -> str | None:
             client = upstream.client(POLL_DEADLINE)
             reply: Mapping[str, object] = (await client.get("/api/version")).raise_for_status().json()
         version = reply["version"]
-        return version if isinstance(version, str) else None
-    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError):
+        return version if isinstance(version, str) and _VERSION.fullmatch(version) else None
+    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -84,7 +84,7 @@ async def _ask(upstream: Upstream) -> list[RunningModel]:
     try:
         async with asyncio.timeout(PS_DEADLINE):
             answer = (await upstream.client(PS_DEADLINE).get("/api/ps")).raise_for_status().json()
-    except (httpx.HTTPError, ValueError, TimeoutError):
+    except (httpx.HTTPError, ValueError, TimeoutError, RecursionError):
         return []
     listed = answer.get("models") if isinstance(answer, dict) else None
     rows = []
@@ -93,8 +93,10 @@ async def _ask(upstream: Upstream) -> list[RunningModel]:
             entry = ModelEntry.from_tags(raw)
         except ValueError:
             continue
-        named = {**raw, "name": entry.name.display, "model": entry.name.display}
-        rows.append(RunningModel(entry, named, (upstream.backend.name,), entry.size, _bytes(raw.get("size_vram"))))
+        named = {**entry.raw, "name": entry.name.display, "model": entry.name.display}
+        rows.append(
+            RunningModel(entry, named, (upstream.backend.name,), entry.size, _bytes(entry.raw.get("size_vram")))
+        )
     return rows
 
 

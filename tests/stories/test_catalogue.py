@@ -149,6 +149,32 @@ async def test_the_version_is_the_lowest_there_is() -> None:
         assert (await gateway.client.get("/api/version")).json() == {"version": "0.9.10"}
 
 
+@pytest.mark.parametrize("version", ["0.\u00b2", "0." + "9" * 5000, "0.1 beta", ""])
+async def test_a_version_that_is_none_is_left_out(version: str) -> None:
+    async with (
+        SimulatedOllama(name="one", version=version) as one,
+        SimulatedOllama(name="two", version="0.12.1") as two,
+        running_gateway(one, two) as gateway,
+    ):
+        assert (await gateway.client.get("/api/version")).json() == {"version": "0.12.1"}
+
+
+async def test_no_number_beyond_json_leaves_the_gateway(first: SimulatedOllama) -> None:
+    entry = (
+        b'{"name":"odd","size":1e999,"sizes":[1,NaN],"details":{"family":"llama","x":-1e999},"size_vram":1e999,"y":1.5}'
+    )
+    for path in ("/api/tags", "/api/ps"):
+        first.script(path, Status(200, b'{"models":[%b]}' % entry), times=None)
+    async with running_gateway(first) as gateway:
+        for path in ("/api/tags", "/api/ps", "/v1/models"):
+            reply = await gateway.client.get(path)
+            assert b"odd:latest" in reply.content
+            assert b"Infinity" not in reply.content
+            assert b"NaN" not in reply.content
+        (row,) = (await gateway.client.get("/api/tags")).json()["models"]
+    assert (row["size"], row["details"]["family"], row["y"], "sizes" in row) == (0, "", 1.5, False)
+
+
 async def test_stubs_that_send_prompts_elsewhere_are_hidden_unless_the_operator_wants_them() -> None:
     stub = SimModel("gpt-oss:20b-cloud", remote_host="https://ollama.com:443", remote_model="gpt-oss:20b")
     disguised = SimModel("innocent", remote_host="https://ollama.com:443", remote_model="gpt-oss:120b")
