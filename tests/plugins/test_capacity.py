@@ -22,7 +22,9 @@ from herdgate import Attempt, AttemptOutcome, Backend, Candidate, Exchange, Iden
 from herdgate.testing.faults import Cut, Hang, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
-from herdgate_plugins.capacity import Capacity, Durations, Queue, Ticket, limit_of
+from herdgate_plugins.capacity.plugin import Capacity, Durations
+from herdgate_plugins.capacity.queue import Queue, Ticket
+from herdgate_plugins.capacity.slots import limit_of
 
 CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -61,6 +63,13 @@ class Caller:
         waiting = self.plugin.wait_for_turn(self.exchange, candidates)
         assert waiting is not None
         return waiting
+
+
+@dataclass
+class AppWith:
+    """As much of an `App` as the plugin looks at."""
+
+    memory: dict[str, Any]
 
 
 def caller(plugin: Capacity, name: str = "alice") -> Caller:
@@ -115,11 +124,21 @@ async def test_each_model_is_counted_by_itself() -> None:
     ],
 )
 def test_the_first_pattern_that_matches_counts(limit: int | None, models: dict[str, int], expected: int | None) -> None:
-    assert limit_of(candidate("a", limit, models=models)) == expected
+    found = candidate("a", limit, models=models)
+    assert limit_of(found.backend, found.model.name) == expected
 
 
-def test_a_backend_without_a_limit_is_left_alone() -> None:
-    assert caller(plugin()).tries(candidate("a")) is None
+def test_a_backend_without_a_limit_refuses_nobody() -> None:
+    capacity, a = plugin(), candidate("a")
+    with slot(capacity, a), slot(capacity, a):
+        assert not isinstance(caller(capacity).tries(a), Skip)
+
+
+def test_what_runs_already_counts_once_its_backend_gets_a_limit() -> None:
+    capacity = plugin()
+    with slot(capacity, candidate("a")):
+        assert isinstance(caller(capacity).tries(candidate("a", 1)), Skip)
+    assert not isinstance(caller(capacity).tries(candidate("a", 1)), Skip)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
@@ -181,6 +200,36 @@ async def test_a_slot_that_has_become_free_by_then_is_taken_at_once() -> None:
     async with waiting as refusal:
         assert refusal is None
         assert isinstance(caller(capacity).tries(a), Skip)
+
+
+async def test_who_waits_goes_by_new_limits_and_before_who_brings_them() -> None:
+    capacity, a = plugin(queue=2), candidate("a", 1)
+    early = caller(capacity)
+    with slot(capacity, a):
+        queued = [asyncio.create_task(caller(capacity).waits(a).__aenter__()) for _ in range(2)]
+        await asyncio.sleep(0)
+        more = candidate("a", 3)
+        assert isinstance(caller(capacity).tries(more), Skip), "both that waited have got their slots"
+        assert [await task for task in queued] == [None, None]
+        assert isinstance(early.tries(a), Skip), "and an older request's view counts no more"
+        with slot(capacity, candidate("a", 4)):
+            pass
+
+
+async def test_a_configuration_that_never_serves_changes_no_queue() -> None:
+    app = AppWith({})
+    with ExitStack() as running:
+        capacity = plugin(queue=1)
+        running.enter_context(capacity.lifespan(app))  # type: ignore[arg-type]
+        with plugin(queue=0).lifespan(app):  # type: ignore[arg-type]
+            pass
+        a = candidate("a", 1)
+        running.enter_context(slot(capacity, a))
+        task = asyncio.create_task(caller(capacity).waits(a).__aenter__())
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_who_has_to_make_room_is_told_at_once() -> None:
@@ -279,10 +328,10 @@ async def test_a_model_that_is_full_makes_no_other_wait() -> None:
 
 
 async def test_callers_take_turns_however_many_requests_each_has_waiting() -> None:
-    queue = Queue(10)
+    queue = Queue()
     tickets = [Ticket(name, "m", ()) for name in ("a", "a", "a", "b", "c", "c")]
     for ticket in tickets:
-        assert queue.join(ticket) is None
+        assert queue.join(ticket, 10) is None
     order = []
     while (following := next(queue.in_turn(), None)) is not None:
         queue.served(following)
@@ -291,21 +340,21 @@ async def test_callers_take_turns_however_many_requests_each_has_waiting() -> No
 
 
 async def test_a_full_queue_lets_in_who_has_less_waiting_and_drops_the_latest_of_who_has_most() -> None:
-    queue = Queue(3)
+    queue = Queue()
     a1, a2, a3, a4, b1, b2, b3 = (Ticket(name, "m", ()) for name in "aaaabbb")
-    assert [queue.join(ticket) for ticket in (a1, a2, a3)] == [None, None, None]
-    assert queue.join(a4) is a4
-    assert queue.join(b1) is a3
-    assert queue.join(b2) is b2, "one of two is as much as one of two"
+    assert [queue.join(ticket, 3) for ticket in (a1, a2, a3)] == [None, None, None]
+    assert queue.join(a4, 3) is a4
+    assert queue.join(b1, 3) is a3
+    assert queue.join(b2, 3) is b2, "one of two is as much as one of two"
     queue.leave(a2)
-    assert queue.join(b3) is None
+    assert queue.join(b3, 3) is None
     assert list(queue.in_turn()) == [a1, b1, b3]
 
 
 async def test_each_model_has_a_queue_of_its_own_length() -> None:
-    queue = Queue(1)
+    queue = Queue()
     first, second, third = Ticket("a", "m", ()), Ticket("a", "n", ()), Ticket("a", "n", ())
-    assert [queue.join(ticket) for ticket in (first, second, third)] == [None, None, third]
+    assert [queue.join(ticket, 1) for ticket in (first, second, third)] == [None, None, third]
     assert (queue.waiting("m"), queue.waiting("n"), queue.waiting("o")) == (1, 1, 0)
 
 

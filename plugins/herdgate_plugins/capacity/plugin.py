@@ -1,4 +1,4 @@
-"""No backend runs more requests at the same time than it may; those that find all backends full wait, fairly."""
+"""Who gets a slot, who waits for one, and who is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from herdgate import App, Attempt, AttemptOutcome, Candidate, Duration, Exchange, Refusal, Skip, hookimpl
+from herdgate_plugins.capacity.queue import Queue, Ticket
+from herdgate_plugins.capacity.slots import Slots
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"  # Ollama's own words, two spaces included
 UNKNOWN_DURATION = 5.0
@@ -43,7 +44,8 @@ class Capacity:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._wait = settings.wait
-        self._queue = Queue(settings.queue)
+        self._length = settings.queue
+        self._queue = Queue()
         self._slots = Slots()
         self._durations = Durations()
         self._turns: dict[Exchange, Ticket] = {}
@@ -52,19 +54,18 @@ class Capacity:
     @contextmanager
     def lifespan(self, app: App) -> Iterator[None]:
         """Count on from what ran and waited before a reload: those requests still do."""
-        length = self._queue.length
         mine = (self._slots, self._queue, self._durations)
         self._slots, self._queue, self._durations = app.memory.setdefault("capacity", mine)
-        self._queue.length = length
         yield
 
     @hookimpl
-    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip | None:
-        """Take a slot for as long as the attempt lasts, its stream included."""
+    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip:
+        """Take a slot for as long as the attempt lasts, its stream included. What has no limit is counted as well: it
+        may get one while this runs.
+        """
         candidate = attempt.candidate
-        backend = candidate.backend
-        if backend.max_concurrency is None and not backend.model_concurrency:
-            return None
+        if self._slots.learn(candidate.backend, exchange.started):
+            self._serve()
         turn = self._turns.get(exchange)
         mine = turn.granted if turn else None
         if mine is not None:
@@ -72,7 +73,7 @@ class Capacity:
                 return Skip("it is this request's turn elsewhere")
             return _Lease(self, attempt, turn)
         if not self._slots.free(candidate):
-            exchange.notes.setdefault(_SKIPPED, set()).add(backend.name)
+            exchange.notes.setdefault(_SKIPPED, set()).add(candidate.backend.name)
             return Skip("it runs as many requests as it may")
         return _Lease(self, attempt)
 
@@ -115,7 +116,7 @@ class Capacity:
         """Whether the request has got a slot within the time that it may wait."""
         if self._grant(ticket):
             return True
-        dropped = self._queue.join(ticket)
+        dropped = self._queue.join(ticket, self._length)
         if dropped is not None:
             dropped.called.set_result(None)
         await asyncio.wait([ticket.called], timeout=self._wait)
@@ -124,11 +125,20 @@ class Capacity:
     def _give_back(self, candidate: Candidate) -> None:
         """Free a slot, or pass it on: it is never free while somebody waits who could use it."""
         self._slots.give_back(candidate)
+        self._serve_one()
+
+    def _serve(self) -> None:
+        """Limits have changed, so there may be several free slots: those that wait come before who brought the news."""
+        while self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
         for ticket in self._queue.in_turn():
             if self._grant(ticket):
                 self._queue.served(ticket)
                 ticket.called.set_result(None)
-                return
+                return True
+        return False
 
     def _grant(self, ticket: Ticket) -> bool:
         """Give the request a slot if there is a free one that it can use."""
@@ -141,7 +151,7 @@ class Capacity:
     def _refusal(self, ticket: Ticket) -> Refusal:
         self._queue.leave(ticket)
         ahead = self._queue.waiting(ticket.model)
-        slots = sum(limit for limit in map(limit_of, ticket.candidates) if limit)
+        slots = sum(limit for limit in map(self._slots.limit, ticket.candidates) if limit)
         seconds = self._durations.of(ticket.model) * (ahead + 1) / max(1, slots)
         return Refusal(BUSY, status=503, retry_after=min(seconds, LONGEST_RETRY_AFTER))
 
@@ -170,116 +180,6 @@ def _caller(exchange: Exchange) -> str:
     if identity is None or identity.anonymous:
         return f"anonymous {exchange.client}"
     return identity.key_id or identity.name
-
-
-def limit_of(candidate: Candidate) -> int | None:
-    """How many requests of this model its backend runs at most; None: any number."""
-    limits = [limit for limit in (candidate.backend.max_concurrency, _model_limit(candidate)) if limit is not None]
-    return min(limits, default=None)
-
-
-def _model_limit(candidate: Candidate) -> int | None:
-    name = candidate.model.name
-    for pattern, limit in candidate.backend.model_concurrency:
-        if pattern.matches(name):
-            return limit
-    return None
-
-
-class Slots:
-    """What runs where."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, int] = {}
-        self._of_model: dict[tuple[str, str], int] = {}
-
-    def free(self, candidate: Candidate) -> bool:
-        """Whether its backend may run one more request of its model."""
-        backend = candidate.backend
-        if backend.max_concurrency is not None and self._running.get(backend.name, 0) >= backend.max_concurrency:
-            return False
-        limit = _model_limit(candidate)
-        return limit is None or self._of_model.get((backend.name, candidate.model.name.key), 0) < limit
-
-    def take(self, candidate: Candidate) -> None:
-        """Count one more."""
-        self._count(candidate, 1)
-
-    def give_back(self, candidate: Candidate) -> None:
-        """Count one less."""
-        self._count(candidate, -1)
-
-    def _count(self, candidate: Candidate, more: int) -> None:
-        name = candidate.backend.name
-        self._running[name] = self._running.get(name, 0) + more
-        way = name, candidate.model.name.key
-        if running := self._of_model.get(way, 0) + more:
-            self._of_model[way] = running
-        else:
-            del self._of_model[way]  # models come and go
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """A request that waits. `granted` is the slot that it has been given and has not used yet."""
-
-    caller: str
-    model: str
-    candidates: tuple[Candidate, ...]
-    called: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    granted: Candidate | None = None
-
-
-class Queue:
-    """Who waits, in the order of turns: callers one after the other, and each caller's requests as they came.
-
-    `length` bounds the requests that wait for one model. One more takes the place of the latest one of the caller who
-    has most of them waiting, unless that would be the new one's caller.
-    """
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self._callers: dict[str, dict[Ticket, None]] = {}
-
-    def waiting(self, model: str) -> int:
-        """How many requests wait for a model."""
-        return sum(ticket.model == model for ticket in self.in_turn())
-
-    def in_turn(self) -> Iterator[Ticket]:
-        """All that wait, those of the caller whose turn it is first."""
-        for tickets in self._callers.values():
-            yield from tickets
-
-    def join(self, ticket: Ticket) -> Ticket | None:
-        """Wait. Returns who has to go, maybe the one that came; None if there is room."""
-        dropped = self._surplus(ticket) if self.waiting(ticket.model) >= self.length else None
-        if dropped is not ticket:
-            self._callers.setdefault(ticket.caller, {})[ticket] = None
-        if dropped is not None:
-            self.leave(dropped)
-        return dropped
-
-    def _surplus(self, ticket: Ticket) -> Ticket:
-        waiting = {
-            caller: [each for each in tickets if each.model == ticket.model]
-            for caller, tickets in self._callers.items()
-        }
-        mine = len(waiting.pop(ticket.caller, ())) + 1
-        most = max(waiting.values(), key=len, default=[])
-        return most[-1] if len(most) > mine else ticket
-
-    def leave(self, ticket: Ticket) -> None:
-        """Wait no longer; it does not matter whether it did."""
-        tickets = self._callers.get(ticket.caller, {})
-        tickets.pop(ticket, None)
-        if not tickets:
-            self._callers.pop(ticket.caller, None)
-
-    def served(self, ticket: Ticket) -> None:
-        """It has got its slot: the next turn is another caller's."""
-        self.leave(ticket)
-        if (others := self._callers.pop(ticket.caller, None)) is not None:
-            self._callers[ticket.caller] = others
 
 
 class Durations:
