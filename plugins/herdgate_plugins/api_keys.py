@@ -40,8 +40,8 @@ FRESH = 2.0
 LOOK_WITHIN = 0.9
 """Seconds that an unknown key may wait for the state: what is new there takes several of its answers."""
 TRUSTED = 60.0
-"""Seconds for which known keys are served while the state is away. After that nobody can tell whether they were
-revoked.
+"""Seconds for which known keys, or callers without one before the first key, are served while the state is away. After
+that nobody can tell whether they were revoked, or a key was made.
 """
 
 _PROTECTED = "api_keys.protected"
@@ -114,7 +114,8 @@ class ApiKeys:
         Only a key that is not known here is waited for.
         """
         if self._may_be_open and not self._seen_a_key:
-            return OPEN
+            # While the state is away, the first key may be made elsewhere.
+            return OPEN if self._age() < TRUSTED else Refusal(AWAY, status=503, retry_after=5)
         if credentials.key is None:
             return None
         secret = credentials.key.get_secret_value()

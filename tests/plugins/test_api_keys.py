@@ -414,6 +414,28 @@ async def test_a_known_key_is_trusted_for_a_minute(
         assert isinstance(await who(plugin, secret), Identity)
 
 
+async def test_a_gateway_without_keys_is_open_no_longer_than_they_would_be_trusted(
+    state: Outage, store: KeyStore, clock: Clock
+) -> None:
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        state.away = True
+        clock.now += 59.9
+        assert await who(plugin, None) is OPEN
+        clock.now += 0.1
+        for key in (None, "ollama"):
+            refusal = await who(plugin, key)
+            assert isinstance(refusal, Refusal)
+            assert (refusal.status, refusal.retry_after) == (503, 5)
+        state.away = False
+        clock.now += 1
+
+        async def open_again() -> bool:
+            return await who(plugin, None) is OPEN
+
+        await until(open_again)
+
+
 async def test_the_admin_key_of_the_environment_needs_no_state(state: Outage, clock: Clock) -> None:
     plugin = ApiKeys()
     async with running(plugin, state, admin_key=ADMIN_KEY):
