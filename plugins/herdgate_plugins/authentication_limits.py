@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from herdgate import Exchange, Refusal, Summary, hookimpl
+from herdgate import App, Exchange, Refusal, Summary, hookimpl
 
 WINDOW = 60.0
 REMEMBERED = 10_000
@@ -42,12 +43,19 @@ class AuthenticationLimits:
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
 
     @hookimpl
+    @contextmanager
+    def lifespan(self, app: App) -> Iterator[None]:
+        """A reload gives nobody new attempts."""
+        self._failed = app.memory.setdefault("authentication_limits", self._failed)
+        yield
+
+    @hookimpl
     def authenticate(self, exchange: Exchange) -> Refusal | None:
         """Refuse who has failed too often; say nothing of anybody else."""
         failed = self._failed.get(_network(exchange.client)) if self._failed else None
         if failed is None or len(failed) < self._limit:
             return None
-        wait = WINDOW - (self._clock() - failed[0])
+        wait = WINDOW - (self._clock() - failed[-self._limit])
         return Refusal("too many failed attempts, please try again later", retry_after=wait) if wait > 0 else None
 
     @hookimpl
@@ -56,7 +64,9 @@ class AuthenticationLimits:
         if summary.status != UNAUTHORIZED:
             return
         network = _network(summary.exchange.client)
-        failed = self._failed.setdefault(network, deque(maxlen=self._limit))
+        failed = self._failed.get(network)
+        if failed is None or failed.maxlen != self._limit:
+            failed = self._failed[network] = deque(failed or (), maxlen=self._limit)
         failed.append(self._clock())
         self._failed.move_to_end(network)
         if len(self._failed) > REMEMBERED:

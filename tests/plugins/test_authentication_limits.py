@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from herdgate import Exchange, Outcome, Refusal, Summary
@@ -27,6 +32,20 @@ def clock() -> Clock:
 @pytest.fixture
 def limits(clock: Clock) -> AuthenticationLimits:
     return AuthenticationLimits(AuthenticationLimits.Settings(failures_per_minute=3), clock)
+
+
+@dataclass
+class AppWith:
+    """As much of an `App` as the plugin looks at."""
+
+    memory: dict[str, Any]
+
+
+@contextmanager
+def limits_of(failures: int, clock: Clock, app: AppWith) -> Iterator[AuthenticationLimits]:
+    made = AuthenticationLimits(AuthenticationLimits.Settings(failures_per_minute=failures), clock)
+    with made.lifespan(app):  # type: ignore[arg-type]
+        yield made
 
 
 def asked(client: str) -> Exchange:
@@ -101,6 +120,35 @@ def test_memory_is_bounded_and_who_failed_last_is_remembered(limits: Authenticat
     assert max(len(times) for times in limits._failed.values()) == 3
     assert limits.authenticate(asked("192.0.2.1")) is not None
     assert "host-0" not in limits._failed
+
+
+async def test_a_reload_gives_nobody_new_attempts() -> None:
+    rest = ("configured_backends", "ollama_discovery", "api_keys", "model_access")
+    others = "".join(f'[[plugin]]\nuse = "{name}"\n' for name in rest)
+
+    def limited(failures: int) -> str:
+        return f'[[plugin]]\nuse = "authentication_limits"\nfailures_per_minute = {failures}\n{others}'
+
+    async with SimulatedOllama() as backend, running_gateway(backend, toml=limited(50)) as gateway:
+        await gateway.make_key("*")
+        await gateway.reload(backend, toml=limited(1))
+        assert (await gateway.client.get("/api/tags", headers=WRONG)).status_code == 429
+
+
+def test_a_changed_limit_keeps_what_was_counted(clock: Clock) -> None:
+    memory = AppWith({})
+    with limits_of(2, clock, memory) as before:
+        for _ in range(2):
+            end(before, "192.0.2.1")
+            clock.now += 10
+        with limits_of(1, clock, memory) as fewer:
+            refusal = fewer.authenticate(asked("192.0.2.1"))
+            assert refusal is not None
+            assert refusal.retry_after == 50.0
+        with limits_of(3, clock, memory) as more:
+            assert more.authenticate(asked("192.0.2.1")) is None
+            end(more, "192.0.2.1")
+            assert more.authenticate(asked("192.0.2.1")) is not None
 
 
 async def test_a_caller_who_guesses_learns_nothing_from_the_refusal() -> None:
