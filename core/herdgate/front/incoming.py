@@ -95,13 +95,14 @@ class Incoming:
 
     def fail(self, error: Exception) -> None:
         """Take no more of it, and let whoever waits for it, now or later, know why."""
-        self._error, self._kept, self.complete = error, None, False
+        self._error, self.complete = error, False
+        self.discard()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
     def discard(self) -> None:
         """Nobody wants the body, or the rest of it."""
-        self._kept = None
+        self._kept, self.kept = None, 0
 
     async def whole(self, accept: Callable[[int], None]) -> bytes:
         """All of the body. `accept` is told how large it is, as far as is known, and may raise to end this.

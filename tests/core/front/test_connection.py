@@ -180,3 +180,32 @@ async def test_whoever_sends_too_much_before_its_reply_is_given_up() -> None:
     connection.data_received(b"x")
     assert transport.aborted
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("length", [AHEAD + 2, 300_000])
+async def test_a_caller_whose_body_nobody_wants_can_send_it_and_read_the_reply(length: int) -> None:
+    """A reset would take the reply from it. What came before the answer is held against nobody."""
+    connection, transport = connected(Deaf())
+    connection.data_received(COUNTED.format(length).replace("Host", "Connection: close\r\nHost").encode())
+    connection.data_received(b"x" * (AHEAD + 1))
+    assert not transport.reading
+    assert connection.task is not None
+    await connection.task
+    while (body := connection._body) is not None and body.expected > body.size + 1:
+        connection.data_received(b"x" * min(60_000, body.expected - body.size - 1))
+        assert (transport.reading, transport.closing) == (True, False)
+
+
+async def test_a_caller_whose_body_was_refused_can_go_on_sending_it() -> None:
+    connection, transport = connected(Listening())
+    connection.data_received(CHUNKED_HEAD.encode())
+    await asyncio.sleep(0)
+    body = connection._body
+    assert body is not None
+    body.feed(b"fffff\r\n" + b"x" * (AHEAD + 1))
+    body.fail(ValueError())
+    task = connection.task
+    assert task is not None
+    await asyncio.wait([task])
+    connection.data_received(b"x")
+    assert transport.reading
