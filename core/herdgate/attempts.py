@@ -31,6 +31,8 @@ log = logging.getLogger("herdgate.requests")
 ERROR_BODY_LIMIT = 64 * 1024
 """How much of a backend's error body is read, in bytes."""
 ERROR_BODY_DEADLINE = 5.0
+_SUCCESSES = frozenset({200, 201})
+"""The only ones that these APIs have: others speak of a part of the reply, or of none."""
 _SHOWN = 200
 """How much of what went wrong the log gets, in characters: a backend chooses its own words."""
 
@@ -184,6 +186,8 @@ class Attempts:
             raise _Failed(await _status_failure(reply))
         endpoint = self._exchange.endpoint
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
+        if head.status not in _SUCCESSES:
+            raise _Failed(Failure(Kind.MALFORMED, Phase.OPENING, f"a success of another kind: status {head.status}"))
         if failure := _compressed(head) or foreign(framing, self._exchange.family):
             raise _Failed(failure)
         opening, end = reply.arrived(), None

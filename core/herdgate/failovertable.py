@@ -117,6 +117,7 @@ BEFORE_THE_FIRST_EVENT: tuple[Happening, ...] = (
         ("short", Kind.BROKEN, "fewer bytes come than were announced", Replies.WHOLE),
         ("silent", Kind.TIMEOUT, "silence after the headers for `first_event_timeout`"),
         ("dead", Kind.DEAD, "the backend dies after the headers"),
+        ("other_success", Kind.MALFORMED, "a success other than 200 and 201: a part of a reply (206), say"),
         ("empty", Kind.EMPTY, "a success without a body"),
         ("not_json", Kind.MALFORMED, "the first event, or the reply, is something else than this path sends"),
         ("html", Kind.MALFORMED, "a success of another content type: an HTML page, say"),

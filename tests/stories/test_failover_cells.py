@@ -124,6 +124,7 @@ FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
     "opening-short": WrongLength(by=100),
     "opening-silent": Hang("headers"),
     "opening-dead": Hang("headers"),
+    "opening-other_success": Status(206, b'{"done":true,"message":{"content":"a part"}}'),
     "opening-empty": EmptyOk(),
     "opening-not_json": FirstEvent(b"data: <oops>\n\n"),
     "opening-html": Status(200, b"<p>hello</p>", "text/html"),

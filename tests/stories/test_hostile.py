@@ -54,6 +54,9 @@ ATTACKS: dict[str, Fault] = {
     "lines that call themselves compressed": Status(
         200, JSON + b"\n", "application/x-ndjson", (("Content-Encoding", "identity, zstd"),)
     ),
+    "a part": Status(206, JSON, headers=(("Content-Range", "bytes 0-80/1000"),)),
+    "nothing but a wish": Status(205, JSON),
+    "a success of its own": Status(299, JSON),
     "a page": Status(200, b"<html>welcome</html>", "text/html"),
     "a page that calls itself JSON": Status(200, b"<html>welcome</html>"),
     "a reply that is shorter than it said": kept(OK + b"Content-Length: 10\r\n\r\n" + JSON),
