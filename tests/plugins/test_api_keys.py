@@ -415,8 +415,9 @@ async def test_a_known_key_is_trusted_for_a_minute(
 
 
 async def test_a_gateway_without_keys_is_open_no_longer_than_they_would_be_trusted(
-    state: Outage, store: KeyStore, clock: Clock
+    state: Outage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(api_keys, "SYNC_EVERY", 0.01)
     plugin = ApiKeys()
     async with running(plugin, state):
         state.away = True
