@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -11,6 +12,7 @@ from herdgate.app import CannotStart
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel lowers it to its own limit."""
+_UNPRIVILEGED = 1024
 
 
 def listen(host: str, port: int, *, company: bool = False) -> socket.socket:
@@ -36,11 +38,21 @@ def listen(host: str, port: int, *, company: bool = False) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror}. Is another program using it? "
-            f"HERDGATE_PORT or --port chooses another one."
-        ) from error
+        raise CannotStart(f"cannot listen on {host} port {port}: {error.strerror}.{_hint(error, port)}") from error
     return listener
+
+
+def _hint(error: OSError, port: int) -> str:
+    other_port = "HERDGATE_PORT or --port chooses another one."
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f" Is another program using it? {other_port}"
+        case errno.EACCES if port < _UNPRIVILEGED:
+            return f" Ports below {_UNPRIVILEGED} need a privilege. {other_port}"
+        case errno.EADDRNOTAVAIL:
+            return " No interface here has this address. HERDGATE_HOST or --host chooses another one."
+        case _:
+            return ""
 
 
 async def stop_accepting(server: asyncio.Server) -> None:

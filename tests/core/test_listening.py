@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvloop
 
+from herdgate.app import CannotStart
 from herdgate.listening import listen, stop_accepting
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -47,6 +51,44 @@ async def turns(count: int) -> None:
     """Let the loop turn: a connection is accepted in one turn, and has its protocol some turns later."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(
+            CannotStart, match=r"Address already in use\. Is another program using it\? HERDGATE_PORT or"
+        ):
+            listen("127.0.0.1", other.getsockname()[1])
+
+
+def test_an_address_of_elsewhere_is_told() -> None:
+    with pytest.raises(CannotStart, match="No interface here has this address") as refusal:
+        listen("192.0.2.1", 0)  # kept for documentation: nobody's
+    assert "another program" not in str(refusal.value)
+
+
+AS_NOBODY = """
+import os
+from herdgate.app import CannotStart
+from herdgate.listening import listen
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    listen("127.0.0.1", 1)
+except CannotStart as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").exists(), reason="a limit of Linux")
+def test_a_port_that_needs_a_privilege_is_told() -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 1:
+        pytest.skip("here everybody may listen on every port")
+    told = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, check=True).stdout
+    assert "cannot listen on 127.0.0.1 port 1: Permission denied. Ports below 1024 need a privilege." in told
+    assert "another program" not in told
 
 
 @pytest.mark.parametrize("after", range(6))
