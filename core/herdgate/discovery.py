@@ -125,8 +125,10 @@ class Discovery:
 
     @property
     def versions(self) -> list[str]:
-        """The versions that backends gave with their last good answer."""
-        return [watched.version for watched in self._watched.values() if watched.version]
+        """The versions of the backends that answered their last poll; if none did, those that were last heard of."""
+        of_all = {name: watched.version for name, watched in self._watched.items() if watched.version}
+        answering = {name for name, listed in self._lists.items() if listed.error is None}
+        return [version for name, version in of_all.items() if name in answering] or list(of_all.values())
 
     def refresh(self, backend: Backend) -> None:
         """Have a backend polled soon, because it did not have a model that the catalogue says it has. Returns at

@@ -45,6 +45,8 @@ that nobody can tell whether they were revoked, or a key was made.
 """
 
 _PROTECTED = "api_keys.protected"
+_OUR_KEYS = "hg_"
+"""How all keys made here begin, and none of those that client libraries make up."""
 AWAY = "keys cannot be checked at the moment, please try again"
 _Answer = Identity | Rejected | Refusal | None
 
@@ -113,12 +115,14 @@ class ApiKeys:
 
         Only a key that is not known here is waited for.
         """
-        if self._may_be_open and not self._seen_a_key:
-            # While the state is away, the first key may be made elsewhere.
-            return OPEN if self._age() < TRUSTED else Refusal(AWAY, status=503, retry_after=5)
-        if credentials.key is None:
+        secret = credentials.key.get_secret_value() if credentials.key is not None else None
+        if self._open:
+            # While the state is away, the first key may be made elsewhere; who shows it must be taken for its owner.
+            if self._age() >= TRUSTED:
+                return Refusal(AWAY, status=503, retry_after=5)
+            return OPEN if secret is None or not secret.startswith(_OUR_KEYS) else self._look_again(secret)
+        if secret is None:
             return None
-        secret = credentials.key.get_secret_value()
         if self._admin_hash is not None and hmac.compare_digest(hash_secret(secret), self._admin_hash):
             return ADMIN
         found = self._index.look_up(secret, time.time())
@@ -155,9 +159,13 @@ class ApiKeys:
             async with asyncio.timeout(LOOK_WITHIN):
                 await self._sync()
         except (StateUnavailable, TimeoutError):
-            if self._age() > FRESH:
+            if self._age() > FRESH and not self._open:
                 return Refusal(AWAY, status=503, retry_after=5)
-        return self._answer(self._index.look_up(secret, time.time()))
+        return OPEN if self._open else self._answer(self._index.look_up(secret, time.time()))
+
+    @property
+    def _open(self) -> bool:
+        return self._may_be_open and not self._seen_a_key
 
     def _age(self) -> float:
         return time.monotonic() - self._synced_at

@@ -193,6 +193,17 @@ async def test_the_first_key_ends_the_open_mode(
         await until(closed, within=2)
 
 
+async def test_who_shows_the_first_key_is_its_owner_at_once(state: Outage, store: KeyStore) -> None:
+    plugin = ApiKeys()
+    async with running(plugin, state):
+        assert await who(plugin, "hg_unknown") is OPEN
+        record, secret = await store.create("alice", ["llama3"])
+        owner = await who(plugin, secret)
+        assert isinstance(owner, Identity)
+        assert (owner.key_id, owner.models) == (record.id, ("llama3",))
+        assert await who(plugin, None) is None
+
+
 @pytest.mark.parametrize("loss", ["revoked", "deleted", "unreadable", "away"])
 async def test_a_process_that_has_seen_a_key_never_goes_back_to_open(
     state: Outage, store: KeyStore, clock: Clock, loss: str

@@ -149,6 +149,22 @@ async def test_the_version_is_the_lowest_there_is() -> None:
         assert (await gateway.client.get("/api/version")).json() == {"version": "0.9.10"}
 
 
+async def test_the_version_of_a_backend_that_is_away_counts_only_while_all_are() -> None:
+    async with (
+        SimulatedOllama(name="one", version="0.12.0") as one,
+        SimulatedOllama(name="two", version="0.9.10") as two,
+        running_gateway(one, two) as gateway,
+    ):
+        assert (await gateway.client.get("/api/version")).json() == {"version": "0.9.10"}
+        discovery = gateway.gateway.runtime.discovery
+        await two.stop()
+        await until(lambda: discovery.versions == ["0.12.0"])
+        assert (await gateway.client.get("/api/version")).json() == {"version": "0.12.0"}
+        await one.stop()
+        await until(lambda: discovery.versions == ["0.12.0", "0.9.10"])
+        assert (await gateway.client.get("/api/version")).json() == {"version": "0.9.10"}
+
+
 @pytest.mark.parametrize("version", ["0.\u00b2", "0." + "9" * 5000, "0.1 beta", ""])
 async def test_a_version_that_is_none_is_left_out(version: str) -> None:
     async with (
