@@ -10,6 +10,7 @@ from tests.stories.conftest import CHAT, MODEL, OPENAI_CHAT, Chat
 from tests.stories.doors import ASK, BODY, forwarded, message_of
 from tests.stories.raw import Connection, Raw, connected, request
 
+from herdgate.testing.faults import RawReply
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import SimulatedOllama
 
@@ -79,6 +80,18 @@ async def test_old_clients_get_a_stream_that_ends_with_its_connection(gateway: R
         event.keys() for event in chat.events_of(whole.text)
     ]
     assert whole.headers["transfer-encoding"] == "chunked"
+
+
+async def test_old_clients_see_that_a_reply_is_not_complete(gateway: RunningGateway, first: SimulatedOllama) -> None:
+    """The end of the connection would be the proper end of the body."""
+    large = json.dumps({"message": {"role": "assistant", "content": "x" * 9_000_000}, "done": True}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20000000\r\n\r\n"
+    first.script(CHAT, RawReply(head + large))
+    asked = request("POST", CHAT, BODY).replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with connected(gateway) as connection:
+        connection.send(asked)
+        with pytest.raises(ConnectionResetError):
+            await connection.reply()
 
 
 @pytest.mark.parametrize(

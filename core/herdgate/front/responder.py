@@ -215,9 +215,14 @@ class ConnectionResponder:
         self._connection.replied = True
 
     def cut(self) -> None:
-        """Close the connection once what was written has gone out, without the end of the body."""
+        """Close the connection once what was written has gone out, without the end of the body. Without chunks that
+        would be the end of the body, so there the connection is reset.
+        """
         self._outbox.flush()
-        self._connection.close()
+        if self._chunked:
+            self._connection.close()
+        else:
+            self._connection.reset()
 
     def _formatted(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
         """The head of a reply. Neither `framing` nor the id can be among the headers: no reply may be given those."""
