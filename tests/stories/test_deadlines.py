@@ -15,6 +15,7 @@ from tests.stories.doors import BODY, message_of
 from tests.stories.raw import connected, request
 
 from herdgate.front.connection import GatewayConnection
+from herdgate.front.door import Patience
 from herdgate.testing.faults import EndlessLine, Events, Hang
 from herdgate.testing.gateway import RunningGateway, running_gateway, until
 from herdgate.testing.simulated import Received, SimulatedOllama
@@ -144,8 +145,12 @@ async def test_a_whole_reply_that_nobody_reads_does_not_keep_its_connection(firs
             await until(lambda: gateway.gateway.connections == connections, within=WITHIN)
 
 
-async def test_a_whole_reply_that_is_read_slowly_is_read_to_its_end(first: SimulatedOllama) -> None:
-    """Its buffers stay full for longer than a client may do nothing."""
+@pytest.mark.parametrize("idle", [75.0, 0.2])
+async def test_a_whole_reply_that_is_read_slowly_is_read_to_its_end(
+    first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, idle: float
+) -> None:
+    """Its buffers stay full for longer than a client may do nothing, or be idle between two requests."""
+    monkeypatch.setattr("herdgate.front.door.Patience", lambda: Patience(idle=idle))
     large = json.dumps({"message": {"role": "assistant", "content": "x" * 8_000_000}, "done": True}).encode()
     first.script(CHAT, Events((large,)))
     async with (

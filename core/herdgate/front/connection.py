@@ -178,6 +178,8 @@ class GatewayConnection(asyncio.Protocol):
             return
         self._begun = self.replied = False
         self.due = _NEVER
+        if not self.full:
+            self.stuck = _NEVER  # what was unsent of the last reply cannot be told from what comes now
         begin = 2 if data.startswith(b"\r\n") else 0  # one empty line may be left of the request before
         try:
             head = read_head(data[begin : end + 2].decode("utf-8", "surrogateescape"))
@@ -305,6 +307,10 @@ class GatewayConnection(asyncio.Protocol):
         elif self._ahead and not self._lingering:
             self.due = self.loop.time() + self.door.patience.linger
             self._refuse(Refused(408, "request was not sent in time"))
+        elif not self._lingering and unsent(self.transport):
+            self.due = self.loop.time() + self.door.patience.idle  # not idle: it still takes the last reply
+            if self.stuck == _NEVER:
+                self._watch_progress()
         else:
             self.transport.abort()
 
@@ -315,7 +321,11 @@ class GatewayConnection(asyncio.Protocol):
 
     def check_progress(self) -> None:
         """Give up a caller that takes next to nothing: a backend works for it and waits."""
-        taken = self._unsent - unsent(self.transport)
+        left = unsent(self.transport)
+        taken = self._unsent - left
+        if not left:
+            self.stuck = _NEVER
+            return
         if taken >= SLOWEST * self.door.client_timeout:
             self._watch_progress()
             return
