@@ -76,6 +76,7 @@ async def assemble(
         scope.push_async_callback(tasks.close, STOP_GRACE)
         board = Board(process.state)
         ledger.quarantine.on_change = lambda left, out: tasks.spawn(board.post(left, out), "quarantine")
+        scope.callback(ledger.quarantine.close)
         scope.push_async_callback(discovery.close)
         await discovery.start(points.backend_sources(app), known)
         origins = OriginRules(settings.server.cors_origins, settings.server.allowed_hosts)

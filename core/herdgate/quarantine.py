@@ -56,6 +56,7 @@ class _Trial:
     faults: int = 0
     times_out: int = 0
     out: LeftOut | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*args: Any) -> Any:
@@ -112,6 +113,7 @@ class Quarantine:
         self.on_change: Callable[[LeftOut, bool], object] = lambda _left, _out: None
         self._clock = clock
         self._wards: dict[str, _Ward] = {}
+        self._closed = False
 
     @property
     def left_out(self) -> list[LeftOut]:
@@ -135,6 +137,8 @@ class Quarantine:
             self._leave_out(ward, trial, plugin, why)
 
     def _leave_out(self, ward: _Ward, trial: _Trial, plugin: str, why: str) -> None:
+        if self._closed:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # no gateway runs, so nobody could bring it back
@@ -146,8 +150,18 @@ class Quarantine:
         self.times[plugin, hook] += 1
         ward.arrange()
         log.warning("plugin %s is left out of %s for %g s: it keeps failing (%s)", plugin, hook, pause, why)
-        loop.call_later(pause, self._bring_back, ward, trial)
+        trial.timer = loop.call_later(pause, self._bring_back, ward, trial)
         self.on_change(left, True)
+
+    def close(self) -> None:
+        """Tell that nobody is left out here any more, and let no timer hold what has ended."""
+        self._closed = True
+        for trial in [trial for ward in self._wards.values() for trial in ward.trials.values()]:
+            left, trial.out = trial.out, None
+            if trial.timer is not None:
+                trial.timer.cancel()
+            if left is not None:
+                self.on_change(left, False)
 
     def _bring_back(self, ward: _Ward, trial: _Trial) -> None:
         left, trial.out = trial.out, None

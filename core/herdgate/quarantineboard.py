@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import secrets
 import socket
 import time
 from dataclasses import asdict
@@ -23,23 +25,29 @@ class Board:
     def __init__(self, state: State) -> None:
         self._state = state
         self._process = f"{socket.gethostname()} {os.getpid()}"
+        self._mark = secrets.token_hex(4)  # a configuration that ends takes away its own entries, not its successor's
+        self._turn = asyncio.Lock()
 
     async def post(self, left: LeftOut, out: bool) -> None:
         """Tell that a plugin is left out, or no more; and take away what processes that are gone left behind."""
-        try:
-            if out:
-                record = {**asdict(left), "process": self._process}
-                await self._state.put(SPACE, self._key(left), json.dumps(record).encode())
-            else:
-                await self._state.delete(SPACE, self._key(left))
-            for key, value in (await self._state.items(SPACE)).items():
-                if _read(value) is None:
-                    await self._state.delete(SPACE, key)
-        except StateUnavailable as error:
-            log.debug("who is left out could not be told: %s", error)
+        async with self._turn:  # an entry is never taken away before it is there
+            try:
+                await self._post(left, out)
+            except StateUnavailable as error:
+                log.debug("who is left out could not be told: %s", error)
+
+    async def _post(self, left: LeftOut, out: bool) -> None:
+        if out:
+            record = {**asdict(left), "process": self._process}
+            await self._state.put(SPACE, self._key(left), json.dumps(record).encode())
+        else:
+            await self._state.delete(SPACE, self._key(left))
+        for key, value in (await self._state.items(SPACE)).items():
+            if _read(value) is None:
+                await self._state.delete(SPACE, key)
 
     def _key(self, left: LeftOut) -> str:
-        return f"{left.plugin} {left.hook} {self._process}"
+        return f"{left.plugin} {left.hook} {self._process} {self._mark}"
 
 
 async def posted(state: State) -> list[tuple[str, LeftOut]]:

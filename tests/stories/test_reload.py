@@ -13,6 +13,7 @@ from tests.stories.doors import ASK, forwarded
 
 from herdgate.config import ConfigError
 from herdgate.faults import PluginFault
+from herdgate.quarantineboard import posted
 from herdgate.runtime import Phase
 from herdgate.snapshot import SPACE
 from herdgate.testing.faults import Delay, Hang
@@ -208,3 +209,35 @@ async def test_a_stop_does_not_wait_for_ever_for_what_was_replaced(
         await first.wait_for(lambda backend: not backend.concurrent)
         await asyncio.wait([running])
         assert running.exception() is not None
+
+
+FAILING = """
+from herdgate import hookimpl
+
+class Extra:
+    herdgate_api = 1
+
+    @hookimpl
+    def exchange_ended(self, summary):
+        raise ValueError("no")
+"""
+
+
+async def test_who_is_left_out_is_told_only_as_long_as_its_configuration_serves(
+    first: SimulatedOllama, tmp_path: Path
+) -> None:
+    toml = with_plugin(tmp_path, FAILING)
+    async with running_gateway(first, toml=toml, directory=tmp_path) as gateway:
+        before = gateway.gateway.runtime
+
+        async def told() -> bool:
+            await gateway.client.get("/api/tags")
+            return [left.plugin for _, left in await posted(before.state)] == ["extra"]
+
+        async def told_no_more() -> bool:
+            return not await posted(before.state)
+
+        await until(told)
+        await gateway.reload(first, toml=BUILT_IN)
+        await until(told_no_more, within=5)
+        assert before.points.ledger.quarantine.left_out == []
