@@ -28,8 +28,8 @@ GONE_AFTER = 300.0
 class ModelList:
     """What one backend listed when it was last polled successfully.
 
-    `fetched_at` is the time of that poll in seconds since 1970, minus infinity if there was none. `error` says why a
-    later poll failed.
+    `fetched_at` is the time of that poll on the clock of `time.monotonic()`, whose seconds nobody sets, minus infinity
+    if there was none. `error` says why a later poll failed.
     """
 
     backend: str
@@ -56,7 +56,7 @@ class Catalogue:
 
     @classmethod
     def build(cls, backends: Sequence[Backend], lists: Mapping[str, ModelList], now: float) -> Catalogue:
-        """Merge the lists, which are keyed by backend name; `now` is in seconds since 1970.
+        """Merge the lists, which are keyed by backend name; `now` is on the clock of `time.monotonic()`.
 
         `backends` are in configured order. A backend without a list hosts nothing yet; a list whose backend is not
         configured (any more) is left out.

@@ -40,8 +40,7 @@ class _Watched:
     polled: asyncio.Event = field(default_factory=asyncio.Event)
     polled_at: float = float("-inf")
     task: asyncio.Task[None] | None = None
-    version: str | None = None
-    listed: ModelList | None = None
+    known: Remembered | None = None
     """The last list, as it was before plugins shaped it."""
 
 
@@ -75,7 +74,7 @@ class Discovery:
         self._lists: dict[str, ModelList] = {}
         self._inherited: Known = {}
         self._tasks = Tasks()
-        self.catalogue = Catalogue.build((), {}, time.time())
+        self.catalogue = Catalogue.build((), {}, time.monotonic())
         self.first_round_over = asyncio.Event()
 
     async def start(self, sources: Sequence[tuple[str, BackendSource]], known: Known | None = None) -> None:
@@ -116,17 +115,17 @@ class Discovery:
     def known(self) -> Known:
         """What the backends listed, for a discovery that takes over from this one."""
         return {
-            (watched.upstream.settings.name, watched.upstream.settings.base_url): Remembered(
-                watched.listed, watched.version
-            )
+            (watched.upstream.settings.name, watched.upstream.settings.base_url): watched.known
             for watched in self._watched.values()
-            if watched.listed is not None
+            if watched.known is not None
         }
 
     @property
     def versions(self) -> list[str]:
         """The versions of the backends that answered their last poll; if none did, those that were last heard of."""
-        of_all = {name: watched.version for name, watched in self._watched.items() if watched.version}
+        of_all = {
+            name: known.version for name, each in self._watched.items() if (known := each.known) and known.version
+        }
         answering = {name for name, listed in self._lists.items() if listed.error is None}
         return [version for name, version in of_all.items() if name in answering] or list(of_all.values())
 
@@ -190,8 +189,7 @@ class Discovery:
         self._unusable.pop(name, None)
         watched = self._watched[name] = _Watched(upstream)
         if known is not None:
-            watched.version = known.version
-            self._take(upstream.backend, known.listed)
+            self._take(upstream.backend, known)
         watched.task = self._tasks.spawn(self._poll_for_ever(watched), f"poll {name}")
 
     def _leave_out(self, name: str, why: str) -> None:
@@ -242,29 +240,33 @@ class Discovery:
 
     async def _poll(self, watched: _Watched) -> None:
         backend, settings = watched.upstream.backend, watched.upstream.settings
-        last = self._lists.get(backend.name)
+        polled_before = backend.name in self._lists
         asked_for = watched.poke.is_set()
         watched.poke.clear()
-        if not asked_for and last is not None and (shared := await self._shared(watched, last)) is not None:
-            watched.version = shared.version
-            self._take(backend, shared.listed)
+        if not asked_for and polled_before and (shared := await self._shared(watched)) is not None:
+            self._take(backend, shared)
             return
         found = await ask(self._points, watched.upstream)
-        self._take(backend, found)
-        if isinstance(found, ModelList):
-            watched.version = await version_of(watched.upstream)
-            await self._snapshot.save(settings, found, watched.version)
+        if isinstance(found, str):
+            self._take(backend, found)
+            return
+        known = Remembered(found, time.time(), watched.known.version if watched.known else None)
+        self._take(backend, known)
+        watched.known = replace(known, version=await version_of(watched.upstream))
+        await self._snapshot.save(settings, watched.known)
 
-    async def _shared(self, watched: _Watched, last: ModelList) -> Remembered | None:
+    async def _shared(self, watched: _Watched) -> Remembered | None:
         """What another process of this gateway, or a replica, has learned since, if that is news enough to save a
         poll.
         """
         settings = watched.upstream.settings
         found = (await self._snapshot.load([settings])).get(settings.name)
-        since = max(last.fetched_at, time.time() - self._interval * NEWS)
-        return found if found is not None and found.listed.fetched_at > since else None
+        since = time.time() - self._interval * NEWS
+        if watched.known is not None:
+            since = max(since, watched.known.at)
+        return found if found is not None and found.at > since else None
 
-    def _take(self, backend: Backend, found: ModelList | str) -> None:
+    def _take(self, backend: Backend, found: Remembered | str) -> None:
         """Let the catalogue have what plugins leave of a list. A backend that could not be asked keeps its last one.
 
         What is shared and remembered is the list as it was before: a process that hides models must not learn of them
@@ -275,10 +277,10 @@ class Discovery:
             return  # its poll ended after it was replaced
         last = self._lists.get(backend.name) or ModelList(backend.name, (), float("-inf"))
         listed = last
-        if isinstance(found, ModelList):
-            watched.listed = found
+        if isinstance(found, Remembered):
+            watched.known, new = found, found.listed
             try:
-                listed = replace(found, entries=tuple(self._points.shape_catalogue.sync(backend, found.entries)))
+                listed = replace(new, entries=tuple(self._points.shape_catalogue.sync(backend, new.entries)))
             except PluginFault as fault:
                 found = fault.why
         error = found if isinstance(found, str) else None
@@ -290,4 +292,4 @@ class Discovery:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self.catalogue = Catalogue.build(self._order, self._lists, time.time())
+        self.catalogue = Catalogue.build(self._order, self._lists, time.monotonic())

@@ -24,7 +24,7 @@ async def ask(points: HookPoints, upstream: Upstream) -> ModelList | str:
         entries = await points.list_models(upstream.backend, upstream.client(POLL_DEADLINE))
         if entries is None:
             return "no plugin knows how to list its models"
-        return ModelList(upstream.backend.name, tuple(entries), time.time())
+        return ModelList(upstream.backend.name, tuple(entries), time.monotonic())
     except PluginFault as fault:
         return fault.why
     except TimeoutError:

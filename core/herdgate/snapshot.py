@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ SPACE = "catalogue"
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What some process learned of a backend at `listed.fetched_at`."""
+    """What some process learned of a backend; `at` is in seconds since 1970, which all processes share."""
 
     listed: ModelList
+    at: float
     version: str | None = None
 
 
@@ -45,13 +47,13 @@ class Snapshot:
                 found[settings.name] = remembered
         return found
 
-    async def save(self, settings: BackendSettings, listed: ModelList, version: str | None) -> None:
+    async def save(self, settings: BackendSettings, found: Remembered) -> None:
         """Store what a poll of one backend has found."""
         record = {
             "base_url": settings.base_url,
-            "fetched_at": listed.fetched_at,
-            "version": version,
-            "models": [entry.raw for entry in listed.entries],
+            "fetched_at": found.at,
+            "version": found.version,
+            "models": [entry.raw for entry in found.listed.entries],
         }
         try:
             await self._state.put(SPACE, settings.name, json.dumps(record, separators=(",", ":")).encode())
@@ -85,8 +87,9 @@ def _decode(settings: BackendSettings, record: bytes | None) -> Remembered | Non
             return None
         entries = tuple(ModelEntry.from_tags(listed) for listed in said["models"])
         version = said.get("version")
-        listed = ModelList(settings.name, entries, float(said["fetched_at"]))
-        return Remembered(listed, version if isinstance(version, str) else None)
+        at = float(said["fetched_at"])
+        listed = ModelList(settings.name, entries, time.monotonic() - max(0.0, time.time() - at))
+        return Remembered(listed, at, version if isinstance(version, str) else None)
     except (ValueError, KeyError, TypeError) as error:
         log.warning("the stored list of backend %s cannot be read: %s", settings.name, error)
         return None

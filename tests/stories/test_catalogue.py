@@ -585,3 +585,15 @@ async def test_a_backend_that_cannot_be_used_keeps_no_other_out_of_a_new_list(
         source.now = [moved, third]
         await until(lambda: [backend.name for backend in discovery.backends] == ["one", "three"])
         assert set(await tags(gateway)) == {"one:latest", "three:latest"}
+
+
+async def test_a_step_of_the_clock_makes_no_backend_silent(
+    first: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_gateway(first, env={"HERDGATE_DISCOVERY_INTERVAL": "3600"}) as gateway:
+        discovery = gateway.gateway.runtime.discovery
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 400)
+        discovery._rebuild()
+        assert (await chat(gateway)).status_code == 200
+        assert "only-first:latest" in await tags(gateway)
