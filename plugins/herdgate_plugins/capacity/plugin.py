@@ -1,4 +1,4 @@
-"""Who gets a slot, who waits for one, and who is refused."""
+"""No backend runs more requests at the same time than it may; those that find all backends full wait, fairly."""
 
 from __future__ import annotations
 
