@@ -18,7 +18,8 @@ TELL_EVERY = 60.0
 """Seconds between two lines of the log about the same shortage."""
 
 _STDERR = 2
-_SHORT = (errno.EMFILE, errno.ENFILE)
+SHORT = (errno.EMFILE, errno.ENFILE)
+"""The errors of who gets no descriptor."""
 _told_at = float("-inf")
 
 
@@ -64,7 +65,7 @@ def ran_out(error: BaseException | None) -> bool:
     Then the log says so, and what to do, and what could be closed is closed: for those who come next.
     """
     global _told_at
-    if not isinstance(error, OSError) or error.errno not in _SHORT:
+    if not isinstance(error, OSError) or error.errno not in SHORT:
         return False
     if time.monotonic() - _told_at >= TELL_EVERY:
         _told_at = time.monotonic()

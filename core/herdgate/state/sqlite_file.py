@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from herdgate.descriptors import SHORT
 from herdgate.state.unavailable import StateAbsent, StateUnavailable
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: "it is no SQLite file: name another one, or move it away if it was the gateway's",
 }
 
+_NO_DESCRIPTOR = "there is no file descriptor left: raise the limit (ulimit -n)"
 _creating = threading.Lock()
 
 
@@ -53,9 +55,20 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 
 def _explain(path: Path, error: sqlite3.Error) -> StateUnavailable:
-    """Return the error that says what an error of SQLite means for the operator."""
+    """Return the error that says what an error of SQLite means for the operator. Nothing may be closed before."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_CANTOPEN and _no_descriptor_left():
+        return unusable(path, _NO_DESCRIPTOR)
     return unusable(path, str(error) if code is None else _ADVICE.get(code & 0xFF, str(error)))
+
+
+def _no_descriptor_left() -> bool:
+    """SQLite does not say why it could not open something."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in SHORT
+    return False
 
 
 class OpenFile:
@@ -90,9 +103,10 @@ class OpenFile:
         try:
             return work()
         except sqlite3.Error as error:
+            explained = _explain(self.path, error)
             if not _is_busy(error):
                 self.close()  # the next call starts with a new connection: what was wrong may have been put right
-            raise _explain(self.path, error) from None
+            raise explained from None
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -133,7 +147,8 @@ def _create_if_absent(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise unusable(path, f"it cannot be created ({error.strerror}: {error.filename})") from None
+        why = f"it cannot be created ({error.strerror}: {error.filename})"
+        raise unusable(path, _NO_DESCRIPTOR if error.errno in SHORT else why) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -146,8 +161,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         _prepare(connection, path)
     except sqlite3.Error as error:
+        explained = _explain(path, error)
         connection.close()
-        raise _explain(path, error) from None
+        raise explained from None
     except StateUnavailable:
         connection.close()
         raise

@@ -281,6 +281,36 @@ async def test_a_writable_file_in_a_directory_that_is_not(open_directory: Path) 
         await open_state(url(path))
 
 
+OPEN_WITHOUT_DESCRIPTORS = """
+import os, resource, sys
+from pathlib import Path
+from herdgate.state import StateUnavailable
+from herdgate.state.sqlite_file import OpenFile
+
+file, free, create = OpenFile(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3] == "create"
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    for descriptor in taken[:free]:
+        os.close(descriptor)
+try:
+    file.guard(lambda: file.open(create=create))
+except StateUnavailable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+@pytest.mark.parametrize("create", ["create", ""])
+async def test_too_few_descriptors(sqlite_path: Path, run_python: RunPython, free: int, create: str) -> None:
+    await make(sqlite_path)
+    told = await run_python(OPEN_WITHOUT_DESCRIPTORS, sqlite_path, free, create)
+    assert f"{sqlite_path} cannot be used: there is no file descriptor left: raise the limit (ulimit -n)" in told
+
+
 WRITE_UNTIL_IT_FAILS = """
 import asyncio, resource, sys
 from herdgate.state import StateUnavailable, open_state
