@@ -83,7 +83,7 @@ class RedisState:
 
     async def _change(self, script: AsyncScript, space: str, *arguments: str | bytes | int) -> bool:
         keys = (_entries(space), _version(space), _SCHEMA_KEY)
-        return bool(await self._link.call(lambda _: script(keys, arguments)))
+        return bool(await self._link.call(lambda _: script(keys, arguments), changes=True))
 
 
 def _entries(space: str) -> str:

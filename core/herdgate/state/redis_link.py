@@ -24,7 +24,7 @@ TIMEOUT = 0.4
 """Seconds for a connection to be made, and for one reply."""
 
 _CLOSED = "it was closed"
-_PERHAPS_DONE = "; if this was a change, it may have been made all the same"
+_PERHAPS_DONE = "; as for the change, it may have been made all the same"
 
 Work = Callable[[Redis], Awaitable[Any]]
 
@@ -41,16 +41,18 @@ class RedisLink:
         self._trouble = ""
         self._closed = False
 
-    async def call(self, work: Work) -> Any:
-        """Do the work on a connection and return what it returns, all within `CALL_LIMIT`.
+    async def call(self, work: Work, *, changes: bool = False) -> Any:
+        """Do the work, which `changes` something or only reads, on a connection, and return what it returns, all within
+        `CALL_LIMIT`.
 
         Raises `StateUnavailable`.
         """
         deadline = time.monotonic() + CALL_LIMIT
+        unsure = _PERHAPS_DONE if changes else ""
         await self._take_slot()
         started = time.monotonic()
         # In a task of its own, because redis-py may go on for a while after it was cancelled.
-        attempt = asyncio.create_task(self._attempt(work))
+        attempt = asyncio.create_task(self._attempt(work, unsure))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._ended)
         try:
@@ -62,7 +64,7 @@ class RedisLink:
         if self._closed:
             raise self.unavailable(_CLOSED)
         self._failed(NO_ANSWER, started)
-        raise self.unavailable(NO_ANSWER + _PERHAPS_DONE)
+        raise self.unavailable(NO_ANSWER + unsure)
 
     def unavailable(self, why: str) -> StateUnavailable:
         """Return the error that says why this server cannot be used."""
@@ -92,7 +94,7 @@ class RedisLink:
         if not attempt.cancelled():
             attempt.exception()  # seen, even if the caller is gone
 
-    async def _attempt(self, work: Work) -> Any:
+    async def _attempt(self, work: Work, unsure: str) -> Any:
         if self._closed:
             raise self.unavailable(_CLOSED)
         started = time.monotonic()
@@ -104,7 +106,7 @@ class RedisLink:
             why = explain(error)
             if is_outage(error):
                 self._failed(why, started)
-            raise self.unavailable(why + (_PERHAPS_DONE if why == NO_ANSWER else "")) from None
+            raise self.unavailable(why + (unsure if why == NO_ANSWER else "")) from None
         self._breaker.succeeded()
         return result
 

@@ -207,9 +207,23 @@ async def test_a_change_without_an_answer_may_have_been_made(redis_server: Redis
     redis_server.freeze()
     reason = await unavailable_in_time(redis_state.add("space", "key", b"value"))
     assert "it may have been made all the same" in reason
+    assert "all the same" not in await unavailable_in_time(redis_state.get("space", "key"))
     redis_server.thaw()
     await recovered(redis_state)
     assert await redis_state.add("space", "key", b"again") is False
+
+
+async def test_a_read_without_a_reply_changes_nothing() -> None:
+    """Not even if no single reply is late."""
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"$")
+            await asyncio.sleep(0.05)
+
+    async with listening(trickle) as port:
+        reason = await unavailable_in_time(open_state(f"redis://127.0.0.1:{port}"))
+    assert "all the same" not in reason
 
 
 async def test_a_slow_server_is_given_up_though_each_reply_comes_in_time(redis_server: RedisServer) -> None:
