@@ -9,6 +9,7 @@ from typing import Any
 from herdgate.config import Settings
 from herdgate.discovery import Discovery
 from herdgate.origins import OriginRules
+from herdgate.plugincode import PluginCode
 from herdgate.points import HookPoints
 from herdgate.routetable import RouteTable
 from herdgate.state import State
@@ -31,12 +32,14 @@ class Phase(IntEnum):
 class Process:
     """What there is once in a process, however often its configuration is reloaded.
 
-    `memory` is what plugins keep beyond a reload, see `App.memory`.
+    `memory` is what plugins keep beyond a reload, see `App.memory`. `plugin_code` is that of every configuration at
+    work: prepared, serving, or replaced with requests still in flight.
     """
 
     state: State
     watch: StateWatch
     memory: dict[str, Any] = field(default_factory=dict)
+    plugin_code: list[PluginCode] = field(default_factory=list)
     waits: Waits = field(default_factory=Waits)
     phase: Phase = Phase.SERVING
 

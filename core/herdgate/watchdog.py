@@ -13,7 +13,7 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Self
@@ -45,10 +45,15 @@ class Culprit:
 
 
 class Watchdog:
-    """Watches the running loop from `__enter__` to `__exit__`, and writes into the ledger who kept it, and how long."""
+    """Watches the running loop from `__enter__` to `__exit__`, and writes into the ledger who kept it, and how long.
 
-    def __init__(self, code: PluginCode, ledger: Ledger) -> None:
+    During a reload several configurations are at work. `others` is the code of all of them: what one of these keeps
+    the loop with is named by its own watchdog.
+    """
+
+    def __init__(self, code: PluginCode, ledger: Ledger, others: Collection[PluginCode] = ()) -> None:
         self._code = code
+        self._others = others
         self._ledger = ledger
         self._beat_at = time.monotonic()
         self._followed = self._beat_at
@@ -104,11 +109,18 @@ class Watchdog:
             log.warning("the event loop stood still for %.1f s: %s", seconds, named)
 
     def _look(self) -> Culprit | None:
-        """Who keeps the loop; None if it only waits for something to do, so that it is the machine that is slow."""
+        """Who keeps the loop; None if it only waits for something to do, so that it is the machine that is slow, or if
+        another watchdog knows.
+        """
         frame = sys._current_frames().get(self._loop_thread)
         if frame is None or frame.f_code.co_filename == selectors.__file__:
             return None
-        return self._culprit(frame)
+        found = self._culprit(frame)
+        return None if found.plugin is None and self._known_elsewhere(frame) else found
+
+    def _known_elsewhere(self, innermost: FrameType) -> bool:
+        others = tuple(self._others)  # the loop's thread may change it
+        return any(code.owners(frame.f_code) for frame in _outwards(innermost) for code in others)
 
     def _culprit(self, innermost: FrameType) -> Culprit:
         """The plugin nearest to what runs, with the outermost of its frames: the method that the gateway called."""

@@ -108,6 +108,23 @@ async def test_what_is_no_plugins_code_is_called_so(
     assert dog._ledger.blocked.keys() == {None}
 
 
+async def test_what_another_configuration_blocks_is_named_by_its_own_watchdog_alone(
+    plugins: tuple[Plugin, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """While one is prepared beside the one that serves, or one that was replaced ends."""
+    before, after = PluginCode(()), PluginCode(plugins)
+    with (
+        Watchdog(before, Ledger(), others=[before, after]) as old,
+        Watchdog(after, Ledger(), others=[before, after]) as new,
+    ):
+        await asyncio.sleep(0)
+        plugins[0].impls["exchange_ended"].call(STANDSTILL)
+        await until(lambda: "stood still for" in caplog.text)
+    assert old._ledger.blocked.keys() == set()
+    assert new._ledger.blocked.keys() == {"slow"}
+    assert "no plugin" not in caplog.text
+
+
 async def test_a_loop_that_only_waits_stands_accused_of_nothing(
     plugins: tuple[Plugin, ...], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
