@@ -170,6 +170,7 @@ async def _until_signalled(settings: Settings, listener: socket.socket, read: Ca
     def told(number: signal.Signals) -> None:
         received.append(number)
         if len(received) == 1:
+            reloading.cancel()
             process.stop()
         else:
             process.stop_at_once()

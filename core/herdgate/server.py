@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +32,7 @@ from herdgate.tasks import Tasks
 LOOK = 0.02
 """Seconds between two looks at what is still in flight."""
 CLOSE_GRACE = 10.0
-"""Seconds that replaced runtimes may take to close when the gateway stops."""
+"""Seconds that replaced runtimes, and one that is being prepared, may take to close when the gateway stops."""
 
 _names = itertools.count(1)
 
@@ -55,6 +55,7 @@ class Gateway:
         self._watching = Tasks()
         self._sharing = Tasks()
         self._retiring = Tasks()
+        self._preparing = asyncio.Lock()
         self._ending = False
         self._process: Process
 
@@ -99,18 +100,32 @@ class Gateway:
 
         The caller hands it to `take_over` or closes it. Raises one of `START_FAILURES`; then nothing has changed.
         """
+        async with self._preparing:
+            return await self._prepare(settings)
+
+    async def _prepare(self, settings: Settings) -> Assembled:
         sources = Sources()
         await asyncio.to_thread(sources.warm, [entry.use for entry in settings.plugins])  # requests go on meanwhile
         prepared = await assemble(settings, self._load(settings, sources), self._process, self.runtime.discovery.known)
         try:
             await prepared.runtime.discovery.first_round_over.wait()  # every poll has a deadline
+            if self._ending:
+                raise CannotStart("the gateway is stopping")
         except BaseException:
             await prepared.close()
             raise
         return prepared
 
+    @property
+    def ending(self) -> bool:
+        """Whether its runtimes are being closed: nothing may take over any more, for nobody would close it."""
+        return self._ending
+
     def take_over(self, prepared: Assembled) -> None:
-        """Serve every further request with this runtime. The one before it lives until its last request has ended."""
+        """Serve every further request with this runtime. The one before it lives until its last request has ended.
+
+        Not to be called while it is `ending`.
+        """
         before, self._current = self._current, prepared
         prepared.succeed(before)
         self._door.serve_with(prepared.runtime)
@@ -186,13 +201,20 @@ class Gateway:
         scope.push_async_callback(self._sharing.close)
         if not self._current.metrics.alone:  # once, whatever is reloaded: the numbers are the process's
             self._sharing.spawn(share(lambda: self._current.metrics), "metrics")
+        scope.push_async_callback(self._end_preparing)
         await self._serve(scope)
 
     def _load(self, settings: Settings, sources: Sources) -> tuple[Plugin, ...]:
         return load_plugins(settings.plugins, sources)
 
-    async def _close_runtimes(self) -> None:
+    async def _end_preparing(self) -> None:
+        """What is prepared too late is closed while there is still a state that it can write to."""
         self._ending = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_GRACE), self._preparing:
+                pass
+
+    async def _close_runtimes(self) -> None:
         await self._retiring.close(CLOSE_GRACE)
         await self._current.close()
 

@@ -53,7 +53,7 @@ async def _until_told(settings: Settings, listener: socket.socket, link: socket.
     process = ServingProcess(settings, listener, serving)
     orders = _Orders(process, link)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, process.stop)
+    loop.add_signal_handler(signal.SIGTERM, orders.stop)
     loop.add_reader(link, orders.receive)
     try:
         return 0 if await process.run() else 1
@@ -102,6 +102,11 @@ class _Orders:
         self._drop()
         await self._tasks.close(_CLOSE_GRACE)
 
+    def stop(self) -> None:
+        """Have the process stop; nothing takes over from now on."""
+        self._drop()
+        self._process.stop()
+
     def receive(self) -> None:
         """Read from the link, and obey."""
         try:
@@ -111,16 +116,14 @@ class _Orders:
         if not data:
             log.info("the supervisor is gone")
             asyncio.get_running_loop().remove_reader(self._link)
-            self._drop()
-            self._process.stop()
+            self.stop()
         for order in self._inbox.feed(data):
             self._obey(order)
 
     def _obey(self, order: Message) -> None:
         match order.word:
             case Word.STOP:
-                self._drop()
-                self._process.stop()
+                self.stop()
             case Word.STOP_NOW:
                 self._process.stop_at_once()
             case Word.RELOAD:
@@ -152,8 +155,11 @@ class _Orders:
             await asyncio.get_running_loop().sock_sendall(self._link, bytes(answer))
 
     async def _take_over(self, coming: _Coming) -> None:
-        if coming.new is not None:
-            take_over(await self._process.gateway(), coming.new)
+        gateway = await self._process.gateway()
+        if gateway.ending:
+            await coming.close()
+        elif coming.new is not None:
+            take_over(gateway, coming.new)
 
     def _drop(self) -> None:
         """Begin to have done with what is coming, if anything is."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from herdgate import hookimpl
+from herdgate import CannotStart, hookimpl
 from herdgate.config import Settings
 from herdgate.link import Inbox, Message, Word
 from herdgate.listening import listen
@@ -98,6 +98,8 @@ class Supervised:
         return [entry.settings["name"] for entry in gateway.settings.plugins if entry.settings] == [name]
 
     async def end(self) -> None:
+        if self.ours.fileno() < 0:
+            return
         self.process.stop()
         await asyncio.wait([self._life])
         await self.orders.close()
@@ -172,3 +174,33 @@ async def test_orders_about_another_one_are_none(worker: Supervised) -> None:
     assert not await worker.serves("second")
     worker.tell(Message(Word.DROP, 2), Message(Word.TAKE_OVER, 3))
     await until(lambda: worker.serves("third"))
+
+
+async def test_nothing_takes_over_from_what_is_being_closed(worker: Supervised) -> None:
+    worker.tell(worker.reload(1, "first"))
+    assert await worker.hears() == (Word.PREPARED, 1)
+    worker.tell(Message(Word.TAKE_OVER, 1))
+    await until(lambda: worker.serves("first"))
+    worker.tell(worker.reload(2, "second"))
+    assert await worker.hears() == (Word.PREPARED, 2)
+    HELD["first goes"] = asyncio.Event()
+    worker.process.stop()
+    await noted("first goes")
+    worker.tell(Message(Word.TAKE_OVER, 2))
+    await until(lambda: worker.orders._coming is None)
+    HELD["first goes"].set()
+    await worker.end()
+    assert "second is gone" in NOTES
+
+
+async def test_what_is_prepared_too_late_is_closed(worker: Supervised) -> None:
+    gateway = await worker.process.gateway()
+    HELD["late comes"] = asyncio.Event()
+    preparing = asyncio.create_task(gateway.prepare(worker.settings("late")))
+    await noted("late comes")
+    worker.process.stop()
+    await until(lambda: gateway._ending)
+    HELD["late comes"].set()
+    with pytest.raises(CannotStart, match="the gateway is stopping"):
+        await preparing
+    assert NOTES[-1] == "late is gone"
