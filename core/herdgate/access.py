@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from pydantic import SecretStr
 
-from herdgate.names import ModelName
+from herdgate.names import ModelName, ModelPattern
 
 
 class Action(StrEnum):
@@ -53,6 +54,8 @@ class Identity:
     caller without credentials: it can never be an admin, and the gateway checks `Host` and `Origin` of its requests.
     `total_deadline` is how long one of its requests may take, in seconds; the core sees to it.
     `unprotected` is one of these while no key was ever made and only this machine can reach the gateway.
+    Raises ValueError or TypeError for what other plugins would stumble over: a text or invalid patterns as `models`, a
+    name that is empty, a `requests_per_minute` below 1.
     """
 
     name: str
@@ -70,6 +73,37 @@ class Identity:
             raise ValueError("an anonymous caller cannot be an admin")
         if self.unprotected and not self.anonymous:
             raise ValueError("a caller that is known needs no protected mode to be open")
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"the name of a caller is a text that is not empty, not {self.name!r:.100}")
+        if self.models.__class__ is not tuple:
+            object.__setattr__(self, "models", _as_tuple(self.models))
+        if self.models:
+            _check_patterns(self.models)
+        rate = self.requests_per_minute
+        if rate is not None and (not isinstance(rate, int) or rate is True or rate < 1):
+            raise ValueError(f"requests_per_minute is a number of at least 1 or None, not {rate!r:.100}")
+
+
+def _as_tuple(models: Any) -> tuple[str, ...]:
+    """The patterns of a list. A text is refused: taken letter by letter, the star in it would open every model."""
+    if isinstance(models, list | tuple):
+        return tuple(models)
+    instead = f": write ({models!r:.100},)" if isinstance(models, str) else ""
+    raise TypeError(f"models are a tuple of patterns{instead}, not {models!r:.100}")
+
+
+def _check_patterns(models: tuple[str, ...]) -> None:
+    for pattern in models:
+        if not isinstance(pattern, str):
+            raise TypeError(f"a pattern of models is a text, not {pattern!r:.100}")
+    _read_patterns(models)
+
+
+@lru_cache(maxsize=1024)
+def _read_patterns(models: tuple[str, ...]) -> None:
+    """Raise InvalidModelName; callers may be made anew for every request, and their patterns are mostly the same."""
+    for pattern in models:
+        ModelPattern.parse(pattern)
 
 
 @dataclass(frozen=True, slots=True)

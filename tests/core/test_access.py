@@ -1,8 +1,11 @@
+import re
+from typing import Any
+
 import pytest
 from pydantic import SecretStr
 
 from herdgate.access import Action, Allow, Credentials, Deny, Identity, Refusal, Resource, Verdict, overall, spread
-from herdgate.names import ModelName
+from herdgate.names import ModelName, ModelPattern
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,50 @@ def test_anything_else_is_no_verdict(answer: object) -> None:
 def test_an_anonymous_caller_cannot_be_an_admin() -> None:
     with pytest.raises(ValueError, match="cannot be an admin"):
         Identity("nobody", anonymous=True, admin=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "told"),
+    [
+        ({"name": ""}, ValueError, "the name of a caller is a text that is not empty, not ''"),
+        ({"name": None}, ValueError, "the name of a caller is a text that is not empty, not None"),
+        ({"models": "llama*"}, TypeError, "models are a tuple of patterns: write ('llama*',), not 'llama*'"),
+        ({"models": None}, TypeError, "models are a tuple of patterns, not None"),
+        ({"models": {"*"}}, TypeError, "models are a tuple of patterns, not {'*'}"),
+        ({"models": ("llama*", 3)}, TypeError, "a pattern of models is a text, not 3"),
+        ({"models": (["llama*"],)}, TypeError, "a pattern of models is a text, not ['llama*']"),
+        ({"models": ("llama?",)}, ValueError, "invalid model pattern 'llama?'"),
+        ({"requests_per_minute": "60"}, ValueError, "requests_per_minute is a number of at least 1 or None, not '60'"),
+        ({"requests_per_minute": 0}, ValueError, "requests_per_minute is a number of at least 1 or None, not 0"),
+        ({"requests_per_minute": 1.5}, ValueError, "requests_per_minute is a number of at least 1 or None, not 1.5"),
+        ({"requests_per_minute": True}, ValueError, "requests_per_minute is a number of at least 1 or None, not True"),
+    ],
+)
+def test_a_caller_that_others_would_stumble_over_cannot_be_made(
+    fields: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=re.escape(told)):
+        Identity(**{"name": "alice", **fields})
+
+
+def test_a_list_of_patterns_becomes_a_tuple() -> None:
+    caller = Identity("alice", models=["llama*", "qwen3:*"])  # type: ignore[arg-type]
+    assert caller.models == ("llama*", "qwen3:*")
+    assert caller == Identity("alice", models=("llama*", "qwen3:*"))
+
+
+def test_the_same_patterns_are_read_once_however_many_callers_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse = ModelPattern.parse
+
+    def counted(text: str) -> ModelPattern:
+        read.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(ModelPattern, "parse", counted)
+    for number in range(50):
+        Identity(f"caller{number}", models=("only-here:*", "and-there"))
+    assert read == ["only-here:*", "and-there"]
 
 
 def test_credentials_never_show_what_they_hold() -> None:
