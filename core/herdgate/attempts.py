@@ -16,7 +16,7 @@ import msgspec
 from herdgate.access import Refusal
 from herdgate.backend import Candidate
 from herdgate.errors import message_of
-from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest
+from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, UpstreamRequest, record
 from herdgate.failure import Failure, GiveUp, Kind, Phase, Skip, TryNext, default_verdict
 from herdgate.faults import PluginFault
 from herdgate.lastline import ended_well
@@ -99,7 +99,7 @@ class Attempts:
         skipped: list[Candidate] = []
         for candidate in candidates:
             attempt = Attempt(len(self._exchange.attempts) + 1, candidate)
-            self._exchange.attempts.append(attempt)
+            record(self._exchange, "attempts", (*self._exchange.attempts, attempt))
             scope = Scope()
             try:
                 return await self._ask(attempt, scope)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import cast
 
 import msgspec
@@ -135,7 +136,7 @@ def read_body(raw: bytes) -> Body:
         raise BadBody(f"the request body is not valid JSON: {_reason(error)}") from None
     except RecursionError:
         raise BadBody("the request body is nested too deeply") from None
-    return Body(raw, fields)
+    return Body(raw, MappingProxyType(fields))
 
 
 def _member(name: str, text: bytes) -> bytes:

@@ -220,18 +220,20 @@ class Exchange:
         self.model: ModelName | None = None
         self.streaming = False
         self.unloads = False
-        self.attempts: list[Attempt] = []
+        self.attempts: tuple[Attempt, ...] = ()
         self.notes: dict[str, Any] = {}
         self._headers: Mapping[str, str] = headers or {}
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The request's headers by lower-case name, without those that carry credentials."""
-        return {
-            lowered: value
-            for name, value in self._headers.items()
-            if (lowered := name.lower()) not in CREDENTIAL_HEADERS
-        }
+        return MappingProxyType(
+            {
+                lowered: value
+                for name, value in self._headers.items()
+                if (lowered := name.lower()) not in CREDENTIAL_HEADERS
+            }
+        )
 
     @property
     def explaining(self) -> bool:

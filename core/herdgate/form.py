@@ -8,6 +8,7 @@ and encoded headers, escapes in names, a field given twice. So only the one form
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 
 import msgspec
 
@@ -57,7 +58,7 @@ def read_form(raw: bytes, content_type: str | None) -> Body:
         raise BadBody("the form does not end with its boundary")
     if raw.count(mark) != found:
         raise BadBody("the form has its boundary inside of a part")
-    body = Body(raw, fields.read, f"multipart/form-data; boundary={boundary}")
+    body = Body(raw, MappingProxyType(fields.read), f"multipart/form-data; boundary={boundary}")
     # Ollama calls every transcription NDJSON.
     reply_type = _TEXT if body.text("response_format") in _TEXT_FORMATS else "application/json"
     return msgspec.structs.replace(body, reply_type=reply_type)

@@ -6,6 +6,8 @@ the account of the backend's owner. Clients ask for it without being told to, so
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import msgspec
 
 from herdgate.body import Body
@@ -27,7 +29,7 @@ def without_web_search(body: Body) -> Body:
         return body
     left = msgspec.Raw(msgspec.json.encode([tool for tool in listed if not _searches(tool)]))
     fields = {**body.fields, "tools": left}
-    return msgspec.structs.replace(body, raw=msgspec.json.encode(fields), fields=fields)
+    return msgspec.structs.replace(body, raw=msgspec.json.encode(fields), fields=MappingProxyType(fields))
 
 
 def _may_search(tools: bytes) -> bool:

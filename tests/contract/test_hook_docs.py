@@ -205,7 +205,7 @@ def sample_arguments(client: httpx.AsyncClient, state: State) -> dict[str, objec
     exchange.identity = Identity("intern-1", models=("*",))
     failure = Failure(Kind.BROKEN, Phase.SENT, "reset")
     attempt = Attempt(2, Candidate(backend, model), failure=failure)
-    exchange.attempts.append(attempt)
+    exchange.attempts = (attempt,)
     return {
         "app": App("1", "127.0.0.1", (settings,), (), state),
         "backend": backend,

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from herdgate.backend import Backend, Candidate, ModelEntry
+from herdgate.body import read_body
 from herdgate.exchange import Attempt, AttemptOutcome, Exchange, Head, Outcome, Stage, Summary, UpstreamRequest
 from herdgate.failure import Failure, Kind, Phase
+from herdgate.form import read_form
 from herdgate.surface import Family
 
 
@@ -30,7 +32,7 @@ def test_nothing_is_known_of_a_request_that_its_head_does_not_say() -> None:
     request = exchange()
     assert (request.id, request.method, request.path, request.client) == ("r1", "POST", "/api/chat", "127.0.0.1")
     assert (request.identity, request.body, request.model, request.streaming) == (None, None, None, False)
-    assert (request.attempts, request.notes, request.stage) == ([], {}, Stage.RECEIVED)
+    assert (request.attempts, request.notes, request.stage) == ((), {}, Stage.RECEIVED)
     summary = Summary(request, Outcome.DENIED, 403, 0.1)
     assert (summary.sent, summary.first_byte_after, summary.tail) == (0, None, b"")
 
@@ -87,6 +89,19 @@ def test_plugins_see_no_credentials(name: str) -> None:
     request = exchange(headers={name: "hg_secret", "User-Agent": "curl"})
     assert request.headers == {"user-agent": "curl"}
     assert "hg_secret" not in repr(request)
+
+
+def test_nothing_that_plugins_are_given_can_be_changed_in_place() -> None:
+    request = exchange(headers={"User-Agent": "curl"})
+    read = read_body(b'{"model": "llama3"}')
+    form = read_form(
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--x--\r\n', "multipart/form-data; boundary=x"
+    )
+    for given in (request.headers, read.fields, form.fields):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            given["model"] = "other"  # type: ignore[index]
+    assert (read.text("model"), form.text("model")) == ("llama3", "m")
+    assert not hasattr(request.attempts, "append")
 
 
 def test_a_request_is_told_by_its_id_method_path_and_stage() -> None:

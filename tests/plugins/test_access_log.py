@@ -31,7 +31,7 @@ def test_a_line_says_who_asked_for_what_who_answered_and_how_it_ended(caplog: py
     exchange.identity = Identity("alice")
     exchange.model = ModelName.parse("llama3")
     model = ModelEntry.from_tags({"name": "llama3"})
-    exchange.attempts.append(Attempt(1, Candidate(Backend("gpu1", "http://gpu1"), model)))
+    exchange.attempts = (Attempt(1, Candidate(Backend("gpu1", "http://gpu1"), model)),)
     summary = Summary(
         exchange, Outcome.BROKEN, 200, 1.23456, sent=77, first_byte_after=0.12345, tail=b"secret words", backend="gpu1"
     )

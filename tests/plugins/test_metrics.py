@@ -31,7 +31,7 @@ def attempt(backend: str, model: str, failure: Failure | None = None) -> Attempt
 
 def ended(path: str, outcome: Outcome, seconds: float, *attempts: Attempt) -> Summary:
     exchange = Exchange("r1", method="POST", path=path, client="192.0.2.7")
-    exchange.attempts.extend(attempts)
+    exchange.attempts += tuple(attempts)
     return Summary(exchange, outcome, 200, seconds)
 
 

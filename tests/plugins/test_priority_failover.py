@@ -15,7 +15,7 @@ def judged(max_attempts: int | None, *failures: Failure) -> GiveUp | None:
     exchange = Exchange("r1", method="POST", path="/api/chat", client="127.0.0.1")
     model = ModelEntry.from_tags({"name": "llama3"})
     for number, failure in enumerate(failures, 1):
-        exchange.attempts.append(Attempt(number, Candidate(Backend("a", "http://a"), model), failure=failure))
+        exchange.attempts += (Attempt(number, Candidate(Backend("a", "http://a"), model), failure=failure),)
     return PriorityFailover(PriorityFailover.Settings(max_attempts=max_attempts)).judge_failure(exchange)
 
 

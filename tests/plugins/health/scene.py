@@ -33,5 +33,5 @@ def succeeded(backend: str, model: str = "llama3", *, number: int = 1) -> Attemp
 
 def exchange(*attempts: Attempt) -> Exchange:
     made = Exchange("r1", method="POST", path="/api/chat", client="127.0.0.1")
-    made.attempts.extend(attempts)
+    made.attempts += tuple(attempts)
     return made
