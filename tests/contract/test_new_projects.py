@@ -3,6 +3,7 @@ nothing to say, and its wheel brings the plugin.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,10 +17,12 @@ from packaging.requirements import Requirement
 import herdgate
 from herdgate.cli import main
 from herdgate.cli.newproject.bodies import BODIES, NOTHING
+from herdgate.cli.newproject.templates import TESTS
 from herdgate.cli.newproject.writing import Names, files_of
 from herdgate.config import load
 from herdgate.hooks import INFO
 from herdgate.plugins import load_plugins
+from herdgate.pluginsource import name_of_class
 
 HOOKS = list(INFO)
 
@@ -85,6 +88,42 @@ def test_a_hook_without_a_body_gets_one_that_has_no_opinion(monkeypatch: pytest.
     files = files_of(Names("strict"), "admit")
     assert NOTHING.setting in files["herdgate_strict.py"]
     compile(files["herdgate_strict.py"], "herdgate_strict.py", "exec")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_class_is_called_like_nothing_else_in_its_files(hook: str) -> None:
+    """Whatever the file imports, defines or mentions would do as the name of a plugin."""
+    module = files_of(Names("mine"), hook)["herdgate_mine.py"]
+    words = {
+        *re.findall(r"\b[A-Z][A-Za-z0-9]*\b", module),
+        *re.findall(r"\b[A-Z][A-Za-z0-9]*\b", TESTS),
+        "None",
+        "True",
+        "ValueError",
+    }
+    for word in words - {"Mine"}:
+        names = Names(name_of_class(word).replace("__", "_"))
+        files = files_of(names, hook)
+        assert tomllib.loads(files["pyproject.toml"])["project"]["entry-points"]["herdgate.plugins"] == {
+            names.plugin: f"{names.module}:{word}Plugin"
+        }
+        assert files[f"{names.module}.py"] == module.replace("class Mine:", f"class {word}Plugin:")
+        assert f"import {word}Plugin" in files[f"tests/test_{names.plugin}.py"]
+
+
+COLLIDING = [
+    ("filter_stream", "count"),
+    ("routes", "route"),
+    ("authenticate", "identity"),
+    ("collect_metrics", "metric"),
+]
+
+
+@pytest.mark.parametrize(("hook", "name"), [*COLLIDING, ("mask_denial", "status"), ("select_candidates", "a1b")])
+def test_a_project_with_such_a_name_is_whole(hook: str, name: str, tmp_path: Path) -> None:
+    new(hook, tmp_path / name, name)
+    run([sys.executable, "-m", "ruff", "check", "--no-cache"], tmp_path / name)
+    run([sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"], tmp_path / name)
 
 
 def test_the_wheel_brings_the_plugin(projects: Path, tmp_path: Path) -> None:

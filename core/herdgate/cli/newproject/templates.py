@@ -64,7 +64,7 @@ async def test_requests_are_answered_with_it() -> None:
 '''
 
 ASKED = """\
-        await until(lambda: bool(gateway.decisions.of("{hook}", "{names.plugin}")))
+        await until(lambda: bool(gateway.decisions.of("{hook}", "{names.tested}")))
 """
 """For hooks that such requests ask."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import indent
 
 import herdgate
@@ -14,6 +15,7 @@ from herdgate.cli.newproject.templates import ASKED, PROJECT, README, TESTS
 from herdgate.config import builtin_plugins
 from herdgate.hooks import API, INFO, Hooks, Kind, described
 from herdgate.plugins import impls_of, load_plugins
+from herdgate.pluginsource import name_of_class
 
 _FROM = {
     "Sequence": "collections.abc",
@@ -29,6 +31,8 @@ class Names:
     """What things are called in a project: `cheapest-first` makes `cheapest_first`, `CheapestFirst` and so on."""
 
     plugin: str
+    used: frozenset[str] = frozenset()
+    """What the class must not be called, because the code around it has something of that name."""
 
     @property
     def distribution(self) -> str:
@@ -43,12 +47,19 @@ class Names:
     @property
     def cls(self) -> str:
         """The class of the plugin."""
-        return "".join(word.title() for word in self.plugin.split("_"))
+        cls = "".join(word.title() for word in self.plugin.split("_"))
+        return f"{cls}Plugin" if cls in self.used else cls
+
+    @property
+    def tested(self) -> str:
+        """What the plugin is called where only its class is at hand, as in its tests."""
+        return name_of_class(self.cls)
 
 
 def files_of(names: Names, hook: str) -> Mapping[str, str]:
     """All files of the project, by path."""
     body = BODIES.get(hook, NOTHING)
+    names = replace(names, used=frozenset(re.findall(r"\w+", _module("_", hook, body) + TESTS)) | set(dir(builtins)))
     ours = tuple(int(part) for part in herdgate.__version__.split(".")[:2])
     known: dict[str, object] = {
         "names": names,
@@ -56,7 +67,7 @@ def files_of(names: Names, hook: str) -> Mapping[str, str]:
         "about": body.about,
         "setting": _commented(body.setting),
         "place": _place(hook),
-        "order": f', plugins=["{names.plugin}", *built_in()]' if _answers_first(hook) else "",
+        "order": f', plugins=["{names.tested}", *built_in()]' if _answers_first(hook) else "",
         "asked": ASKED.format(hook=hook, names=names) if hook in BODIES else "",
         "at_least": f"{ours[0]}.{ours[1]}",
         "below": f"{ours[0]}.{ours[1] + 1}",
@@ -65,14 +76,14 @@ def files_of(names: Names, hook: str) -> Mapping[str, str]:
     kit += ["built_in"] * bool(known["order"]) + ["until"] * bool(known["asked"])
     known["kit"] = ", ".join(sorted(kit))
     return {
-        f"{names.module}.py": _module(names, hook, body),
+        f"{names.module}.py": _module(names.cls, hook, body),
         f"tests/test_{names.plugin}.py": TESTS.format_map(known),
         "pyproject.toml": PROJECT.format_map(known),
         "README.md": README.format_map(known),
     }
 
 
-def _module(names: Names, hook: str, body: Body) -> str:
+def _module(cls: str, hook: str, body: Body) -> str:
     signature = inspect.signature(vars(Hooks)[hook])
     arguments = [f"{name}: {signature.parameters[name].annotation}" for name in body.arguments]
     head = f"def {hook}({', '.join(['self', *arguments])}) -> {signature.return_annotation}:"
@@ -85,7 +96,7 @@ def _module(names: Names, hook: str, body: Body) -> str:
         *_imports(body, {*used, *body.names, "hookimpl"}),
         "",
         *(["", body.helper, "", ""] if body.helper.startswith("class ") else [body.helper, "", ""]),
-        f"class {names.cls}:",
+        f"class {cls}:",
         f'    """{body.about}"""',
         "",
         f"    herdgate_api = {API}",
