@@ -79,6 +79,28 @@ def test_what_its_readme_says_loads(hook: str, projects: Path, tmp_path: Path) -
     assert needed.specifier.contains(herdgate.__version__)
 
 
+README_OF_EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("readme", README_OF_EXAMPLES, ids=lambda path: path.parent.name)
+def test_what_a_readme_installs_for_the_tests_is_their_group(readme: Path) -> None:
+    """By name: the option for groups is not known to the pip that Python 3.11 brings."""
+    assert_installs_the_tests(readme.parent)
+
+
+def test_so_does_the_readme_of_a_new_project(projects: Path) -> None:
+    for hook in HOOKS:
+        assert_installs_the_tests(projects / hook)
+
+
+def assert_installs_the_tests(project: Path) -> None:
+    readme = (project / "README.md").read_text()
+    assert "--group" not in readme
+    group = tomllib.loads((project / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    wanted = " ".join(["pip install .", *(Requirement(each).name for each in group)])
+    assert f"Tests: `{wanted}`" in readme
+
+
 def test_each_hook_that_has_a_body_of_its_own_exists() -> None:
     assert set(BODIES) <= set(HOOKS)
 

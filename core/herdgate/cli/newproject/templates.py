@@ -86,5 +86,5 @@ use = "{names.plugin}"
 `proxyctl plugins check {names.plugin}` says what is wrong with it, `proxyctl plugins list` shows who is asked in which
 order, `proxyctl plugins hooks {hook}` explains the hook.
 
-Tests: `pip install . --group test`, then `pytest`.
+Tests: `pip install . pytest pytest-asyncio`, then `pytest`.
 """
