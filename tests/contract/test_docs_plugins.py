@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import os
 import re
@@ -18,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 from tests.contract.documents import ROOT, Block, document, documents
 
+from herdgate import Action, Call, Reply, Route, hookimpl
 from herdgate.config import PluginEntry, load
 from herdgate.plugins import load_plugins
+from herdgate.testing import gateway_with
 from herdgate.testing.faults import Events, Status
 from herdgate.testing.gateway import RunningGateway, running_gateway
 from herdgate.testing.simulated import SimulatedOllama
@@ -265,6 +268,65 @@ async def _(stage: Stage) -> None:
     for stream in (True, False):
         await stage.gateway.client.post("/api/chat", json={**CHAT, "stream": stream})
     assert vars(stage.plugin("tokens"))["_spent"] == {"anonymous": 2 * (1 + 8) + 2 * (1 + 1000)}
+
+
+@checks("whoami.py")
+async def _(stage: Stage) -> None:
+    caller = await stage.gateway.make_key("other", name="bob")
+    assert (await stage.gateway.client.get("/herdgate/whoami", headers=caller)).json() == {"name": "bob"}
+    assert (await stage.chat(**caller)).status_code == 403
+    listed = (await stage.gateway.client.get("/api/tags", headers=caller)).json()["models"]
+    assert [model["name"] for model in listed] == ["other:latest"]
+
+
+@checks("tenants.py")
+async def _(stage: Stage) -> None:
+    assert (await stage.chat(**{"x-tenant": "sales"})).status_code == 200
+    for headers in ({}, {"x-tenant": "nobody"}):
+        reply = await stage.chat(**headers)
+        assert (reply.status_code, reply.json()) == (403, {"error": "X-Tenant names no tenant of this gateway"})
+
+
+@checks("warm.py")
+async def _(stage: Stage) -> None:
+    admin = await stage.gateway.make_key("*", name="root", admin=True)
+    reply = await stage.gateway.client.post("/herdgate/warm", json={"model": MODEL}, headers=admin)
+    assert reply.status_code == 204
+    for backend in (stage.first, stage.second):
+        assert [request.path for request in backend.requests if request.method == "POST"] == ["/api/generate"]
+    page = (await stage.gateway.client.get("/metrics", headers=admin)).text
+    assert 'warm_loads_total{backend="second"} 1' in page
+
+
+@checks("stay.py")
+async def _(stage: Stage) -> None:
+    assert (await stage.chat()).status_code == 200
+    (sent,) = [request for request in stage.first.requests if request.path == "/api/chat"]
+    assert json.loads(sent.body)["keep_alive"] == "1h"
+    assert "x-request-id" in {name.lower() for name, _ in sent.headers}
+
+
+@pytest.mark.parametrize("action", list(Action))
+async def test_who_reaches_a_route_with_the_built_in_plugins(action: Action) -> None:
+    """As the table says."""
+
+    class Path:
+        herdgate_api = 1
+
+        @hookimpl
+        def routes(self) -> Route:
+            async def answer(call: Call) -> Reply:
+                return Reply(204)
+
+            return Route("/herdgate/mine", answer, action)
+
+    async with gateway_with(Path) as gateway:
+        statuses = {}
+        for name, admin in (("root", True), ("bob", False)):
+            key = await gateway.make_key("*", name=name, admin=admin)
+            statuses[name] = (await gateway.client.get("/herdgate/mine", headers=key)).status_code
+    admins = 204 if action in {Action.ADMINISTER, Action.OBSERVE} else 403
+    assert statuses == {"root": admins, "bob": 403}
 
 
 @checks("no_thinking.py")
