@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -112,7 +114,31 @@ def _made(found: Found, entry: PluginEntry) -> object:
     try:
         return found.cls(*arguments)
     except FAILURES as error:
-        raise Unusable(f"could not be created: {type(error).__name__}: {error}") from error
+        place = _place_of(error, found.cls)
+        raise Unusable(
+            f"could not be created{place}: {type(error).__name__}: {error}{_hint(found.cls, model)}"
+        ) from error
+
+
+def _place_of(error: BaseException, cls: type) -> str:
+    """The last line of the plugin's own file on the way to the error; the class, if the error came before all of it."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    try:
+        return f" ({file}:{lines[-1] if lines else inspect.getsourcelines(cls)[1]})"
+    except (OSError, TypeError):
+        return ""  # no source: made by other code
+
+
+def _hint(cls: type, model: type[BaseModel] | None) -> str:
+    """What to do about a constructor that takes something else than it is given."""
+    try:
+        inspect.signature(cls).bind(*([] if model is None else [model]))
+    except TypeError:
+        return "; add `def __init__(self)`" if model is None else "; add `def __init__(self, settings)`"
+    except ValueError:
+        pass  # it has no signature
+    return ""
 
 
 def _settings(model: type[BaseModel], entry: PluginEntry) -> BaseModel:

@@ -538,8 +538,35 @@ def test_settings_must_be_a_pydantic_model(write: WriteFile) -> None:
     ("error", "told"), [("OSError('no disk')", "OSError: no disk"), ("SystemExit", "SystemExit: ")]
 )
 def test_a_plugin_that_cannot_be_made_is_told(write: WriteFile, error: str, told: str) -> None:
-    text = with_method("def __init__(self):", decorators="", body=f"raise {error}")
-    assert problem(f"{write('mine.py', text)}:Good").endswith(f"could not be created: {told}")
+    file = write("mine.py", with_method("def __init__(self):", decorators="", body=f"raise {error}"))
+    line = Path(file).read_text().splitlines().index(f"        raise {error}") + 1
+    assert problem(f"{file}:Good").endswith(f"could not be created ({file}:{line}): {told}")
+
+
+def test_a_constructor_that_does_not_take_the_settings_is_told_what_to_take(write: WriteFile) -> None:
+    for init in ("", "def __init__(self): pass"):
+        file = write(
+            "mine.py",
+            f"""
+            from pydantic import BaseModel
+
+            class Good:
+                herdgate_api = 1
+
+                class Settings(BaseModel):
+                    limit: int = 3
+
+                {init}
+        """,
+        )
+        told = problem(f"{file}:Good")
+        assert f"could not be created ({file}:4): TypeError: " in told
+        assert told.endswith("; add `def __init__(self, settings)`")
+
+
+def test_a_constructor_that_wants_settings_the_class_does_not_have(write: WriteFile) -> None:
+    file = write("mine.py", with_method("def __init__(self, settings):", decorators="", body="pass"))
+    assert problem(f"{file}:Good").endswith("; add `def __init__(self)`")
 
 
 # all at once
