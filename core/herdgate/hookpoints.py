@@ -14,7 +14,7 @@ from herdgate.access import NOBODY, Action, Allow, Deny, Identity, Refusal, Reso
 from herdgate.failure import Skip
 from herdgate.faults import Ledger, PluginFault
 from herdgate.hooks import LEAVE_DEADLINE
-from herdgate.point import Impl, Point
+from herdgate.point import Impl, Point, in_time
 from herdgate.scope import Scope
 
 P = ParamSpec("P")
@@ -247,12 +247,13 @@ class Contexts(Point):
                 return answer
             async with deadline:
                 said = await answer.__aenter__()
+            scope.push(partial(self._leave, impl, answer))  # late or not
+            in_time(deadline)
         except self.info.raises:
             raise
         except Exception as error:
             late = f"not entered within {self.info.deadline:g} s" if deadline.expired() else ""
             raise self.fault(impl, error, late) from error
-        scope.push(partial(self._leave, impl, answer))
         return said
 
     def _stops(self, impl: Impl, said: object) -> bool:
@@ -275,6 +276,7 @@ class Contexts(Point):
         try:
             async with asyncio.timeout(limit) as deadline:
                 await manager.__aexit__(None, None, None)
+            in_time(deadline)
         except Exception as error:
             self.fault(impl, error, f"not left within {limit:g} s" if deadline.expired() else "")
 

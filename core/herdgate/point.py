@@ -23,6 +23,12 @@ from herdgate.faults import Ledger, PluginFault
 from herdgate.hooks import INFO, HookInfo
 
 
+def in_time(deadline: asyncio.Timeout) -> None:
+    """Raise TimeoutError if a plugin answered after its deadline: it swallowed the cancellation that told it so."""
+    if deadline.expired():
+        raise TimeoutError("too late")
+
+
 @dataclass(frozen=True, slots=True)
 class Impl:
     """One plugin's implementation of one hook. `call` takes all of the hook's arguments, in the hook's order."""
@@ -100,6 +106,7 @@ class Point:
             if isawaitable(answer):
                 async with deadline:
                     answer = await answer
+                in_time(deadline)
             return self.checked(answer)
         except self.info.raises:
             raise

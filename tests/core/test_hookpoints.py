@@ -1,6 +1,7 @@
 """How each kind of hook is called, with its deadline, and what becomes of a fault."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -124,6 +125,45 @@ async def test_a_fault_is_pinned_on_its_plugin_counted_and_logged(
     assert ledger.faults == {("bad", "authenticate"): 1}
     assert "plugin bad failed in authenticate" in caplog.text
     assert "Traceback" in caplog.text
+
+
+async def test_an_answer_that_comes_after_the_deadline_is_a_fault() -> None:
+    async def deaf(*args: object) -> Identity:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return ALICE
+
+    ledger = Ledger()
+    point = FirstAsync[[int, int], Identity]("authenticate", [impl(deaf, "deaf")], ledger)
+    hurry(point)
+    with pytest.raises(PluginFault, match="no answer within"):
+        await point(1, 2)
+    assert ledger.faults == {("deaf", "authenticate"): 1}
+
+
+async def test_what_is_entered_or_left_after_the_deadline_is_a_fault_and_left_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+
+    @asynccontextmanager
+    async def deaf(*args: object) -> AsyncIterator[None]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        yield
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        lines.append("left")
+
+    monkeypatch.setattr(hookpoints, "LEAVE_DEADLINE", 0.02)
+    ledger = Ledger()
+    point = Contexts("admit", [impl(deaf, "deaf")], ledger)
+    hurry(point)
+    async with Scope() as stack:
+        with pytest.raises(PluginFault, match="not entered within"):
+            await point.enter(stack, 1, 2)
+    assert lines == ["left"]
+    assert ledger.faults == {("deaf", "admit"): 2}
 
 
 async def test_after_a_fault_no_further_plugin_is_asked() -> None:
