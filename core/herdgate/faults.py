@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sysconfig
+import traceback
 from collections import Counter, defaultdict
+from pathlib import Path
 
 from herdgate.quarantine import Quarantine
 
@@ -25,7 +28,7 @@ class Ledger:
 
     `faults` are counted by plugin and hook. `blocked` holds the seconds for which each plugin kept the event loop from
     going on; None is for code that is no plugin's. `quarantine` knows who is left out. While `quiet` is set, only
-    debugging sees faults: whoever starts the plugins tells what went wrong in one message.
+    debugging sees faults: whoever starts the plugins tells what went wrong, and where, in one message.
     """
 
     def __init__(self) -> None:
@@ -37,4 +40,23 @@ class Ledger:
     def record(self, fault: PluginFault) -> None:
         """Count and log a fault, with the traceback that explains it."""
         self.faults[fault.plugin, fault.hook] += 1
+        if self.quiet and (place := _place_of(fault.__cause__)):
+            fault.args = (f"{fault} ({place})",)
         log.log(logging.DEBUG if self.quiet else logging.ERROR, "%s", fault, exc_info=fault.__cause__)
+
+
+_OURS = f"{Path(__file__).parent}/"
+_PYTHONS = f"{sysconfig.get_path('stdlib')}/"
+_INSTALLED = f"{sysconfig.get_path('purelib')}/"  # which may lie below the standard library
+
+
+def _place_of(error: BaseException | None) -> str | None:
+    """The last line of the plugin on the way to an error: its file is the first that is not ours nor Python's."""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    theirs = [frame for frame in frames if _may_be_a_plugins(frame.filename)]
+    lines = [frame.lineno for frame in theirs if frame.filename == theirs[0].filename]
+    return f"{theirs[0].filename}:{lines[-1]}" if lines else None
+
+
+def _may_be_a_plugins(file: str) -> bool:
+    return not file.startswith((_OURS, "<")) and (file.startswith(_INSTALLED) or not file.startswith(_PYTHONS))

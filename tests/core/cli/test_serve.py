@@ -181,7 +181,24 @@ def test_a_state_that_is_away(run: Run, dead: dict[str, str], monkeypatch: pytes
 def test_a_plugin_that_fails_at_the_start(run: Run, place: Path) -> None:
     (place / "bad.py").write_text(LATE.replace("await asyncio.sleep(20)", "raise RuntimeError('no licence')"))
     (place / "plugins.toml").write_text('[[plugin]]\nuse = "./bad.py:Late"\n')
-    assert refused(serve(run)) == "Error: plugin late failed in lifespan: RuntimeError: no licence\n"
+    lines = (place / "bad.py").read_text().splitlines()
+    line = 1 + next(number for number, text in enumerate(lines) if "no licence" in text)
+    told = f"RuntimeError: no licence ({place}/bad.py:{line})"
+    assert refused(serve(run)) == f"Error: plugin late failed in lifespan: {told}\n"
+
+
+def test_a_source_that_fails_at_the_start(run: Run, place: Path) -> None:
+    (place / "bad.py").write_text(
+        "from herdgate import hookimpl\n"
+        "class Bad:\n"
+        "    herdgate_api = 1\n"
+        "    @hookimpl\n"
+        "    def backend_sources(self):\n"
+        "        raise OSError('no inventory')\n"
+    )
+    (place / "plugins.toml").write_text('[[plugin]]\nuse = "./bad.py:Bad"\n')
+    told = f"OSError: no inventory ({place}/bad.py:6)"
+    assert refused(serve(run)) == f"Error: plugin bad failed in backend_sources: {told}\n"
 
 
 def test_a_plugin_that_does_not_exist(run: Run, place: Path) -> None:
