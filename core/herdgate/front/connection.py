@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("herdgate.requests")
 
 AHEAD = 64 * 1024
-"""Bytes that are taken before anybody wants them: of a body, or of requests sent ahead of the replies."""
+"""Bytes of a body that are taken before anybody wants them."""
+REQUESTS_AHEAD = 256 * 1024
+"""Bytes of later requests that are taken before the reply: as many as one read of the socket may bring."""
 LINGER = 1.0
 """Seconds for which a caller whose request was not read to its end may go on sending, so that it can read the reply."""
 SLOWEST = 4096
@@ -118,7 +120,7 @@ class GatewayConnection(asyncio.Protocol):
             self._next(data)
             return
         self._ahead = data
-        if len(data) > AHEAD:
+        if len(data) > REQUESTS_AHEAD:
             self._stop_ahead()
 
     def eof_received(self) -> None:
@@ -265,7 +267,7 @@ class GatewayConnection(asyncio.Protocol):
         if self.replied:
             self._pause()
         else:
-            log.info("client %s sent more than %d bytes ahead of its reply: given up", self.peer, AHEAD)
+            log.info("client %s sent more than %d bytes ahead of its reply: given up", self.peer, REQUESTS_AHEAD)
             self.transport.abort()
 
     def _pause(self) -> None:

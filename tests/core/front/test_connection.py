@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from herdgate.front.connection import AHEAD, GatewayConnection
+from herdgate.front.connection import AHEAD, REQUESTS_AHEAD, GatewayConnection
 from herdgate.front.door import Patience
 from herdgate.front.head import RequestHead
 from herdgate.front.incoming import Incoming
@@ -159,23 +159,24 @@ async def test_whoever_has_its_reply_may_send_a_large_request_before_the_last_on
     connection, transport = connected(door)
     connection.data_received(PLAIN.encode())
     await asyncio.sleep(0)
-    large = COUNTED.format(200_000).encode() + b"x" * 200_000
-    connection.data_received(large[:100_000])
+    size = 2 * REQUESTS_AHEAD
+    large = COUNTED.format(size).encode() + b"x" * size
+    connection.data_received(large[: REQUESTS_AHEAD + 1])
     assert (transport.aborted, transport.reading) == (False, False)
     door.over.set()
     assert connection.task is not None
     await connection.task
     assert transport.reading
-    connection.data_received(large[100_000:])
+    connection.data_received(large[REQUESTS_AHEAD + 1 :])
     assert connection.task is not None
     await connection.task
-    assert door.heard == [("/none", b""), ("/200000", b"x" * 200_000)]
+    assert door.heard == [("/none", b""), (f"/{size}", b"x" * size)]
 
 
 async def test_whoever_sends_too_much_before_its_reply_is_given_up() -> None:
     connection, transport = connected(Replying())
     connection.data_received(PLAIN.encode())
-    connection.data_received(b"x" * AHEAD)
+    connection.data_received(b"x" * REQUESTS_AHEAD)
     assert (transport.aborted, transport.reading) == (False, True)
     connection.data_received(b"x")
     assert transport.aborted
