@@ -188,7 +188,9 @@ class Attempts:
         framing = framing_of(head, may_stream=endpoint is not None and endpoint.streams is not None)
         if head.status not in _SUCCESSES:
             raise _Failed(Failure(Kind.MALFORMED, Phase.OPENING, f"a success of another kind: status {head.status}"))
-        if failure := _compressed(head) or foreign(framing, self._exchange.family):
+        if "content-encoding" in head.headers and (failure := _compressed(head)):
+            raise _Failed(failure)
+        if framing is not Framing.WHOLE and (failure := foreign(framing, self._exchange.family)):
             raise _Failed(failure)
         opening, end = reply.arrived(), None
         if framing is Framing.NDJSON:

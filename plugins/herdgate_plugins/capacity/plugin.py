@@ -59,11 +59,11 @@ class Capacity:
         yield
 
     @hookimpl
-    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip:
-        """Take a slot for as long as the attempt lasts, its stream included. What has no limit is counted as well: it
-        may get one while this runs.
-        """
+    def around_attempt(self, exchange: Exchange, attempt: Attempt) -> AbstractContextManager[None] | Skip | None:
+        """Take a slot for as long as the attempt lasts, its stream included."""
         candidate = attempt.candidate
+        if not self._slots.concern(candidate.backend):
+            return None
         if self._slots.learn(candidate.backend, exchange.started):
             self._serve()
         turn = self._turns.get(exchange)

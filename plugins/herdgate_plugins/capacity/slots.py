@@ -38,6 +38,10 @@ class Slots:
     def __init__(self) -> None:
         self._loads: dict[str, _Load] = {}
 
+    def concern(self, backend: Backend) -> bool:
+        """Whether what runs on this backend is counted: it has a limit, or had one for a request that still runs."""
+        return backend.max_concurrency is not None or bool(backend.model_concurrency) or backend.name in self._loads
+
     def learn(self, backend: Backend, started: float) -> bool:
         """Have a request's view of a backend, by the time at which the request started. Returns whether it is news."""
         load = self._loads.get(backend.name)
