@@ -55,7 +55,7 @@ class Identity:
     `total_deadline` is how long one of its requests may take, in seconds; the core sees to it.
     `unprotected` is one of these while no key was ever made and only this machine can reach the gateway.
     Raises ValueError or TypeError for what other plugins would stumble over: a text or invalid patterns as `models`, a
-    name that is empty, a `requests_per_minute` below 1.
+    name that is empty, a `requests_per_minute` below 1, a switch that is no bool.
     """
 
     name: str
@@ -69,6 +69,9 @@ class Identity:
     unprotected: bool = False
 
     def __post_init__(self) -> None:
+        for switch in (self.admin, self.anonymous, self.cloud, self.unprotected):
+            if switch.__class__ is not bool:  # "false", from a header or a database, is true for Python
+                raise TypeError(f"admin, anonymous, cloud and unprotected are True or False, not {switch!r:.100}")
         if self.anonymous and self.admin:
             raise ValueError("an anonymous caller cannot be an admin")
         if self.unprotected and not self.anonymous:

@@ -59,6 +59,8 @@ def test_an_anonymous_caller_cannot_be_an_admin() -> None:
         ({"models": ("llama*", 3)}, TypeError, "a pattern of models is a text, not 3"),
         ({"models": (["llama*"],)}, TypeError, "a pattern of models is a text, not ['llama*']"),
         ({"models": ("llama?",)}, ValueError, "invalid model pattern 'llama?'"),
+        ({"admin": "false"}, TypeError, "admin, anonymous, cloud and unprotected are True or False, not 'false'"),
+        ({"cloud": 1}, TypeError, "admin, anonymous, cloud and unprotected are True or False, not 1"),
         ({"requests_per_minute": "60"}, ValueError, "requests_per_minute is a number of at least 1 or None, not '60'"),
         ({"requests_per_minute": 0}, ValueError, "requests_per_minute is a number of at least 1 or None, not 0"),
         ({"requests_per_minute": 1.5}, ValueError, "requests_per_minute is a number of at least 1 or None, not 1.5"),
