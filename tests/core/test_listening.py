@@ -70,6 +70,7 @@ def test_an_address_of_elsewhere_is_told() -> None:
 
 
 AS_NOBODY = """
+import encodings.idna  # in time: nobody may be unable to read the files of the interpreter
 import os
 from herdgate.app import CannotStart
 from herdgate.listening import listen

@@ -17,6 +17,9 @@ from herdgate.state.sqlite_file import OpenFile, unusable
 
 T = TypeVar("T")
 
+OPENED_WITHIN = 5.0
+"""Seconds for opening the file: to make it takes several writes to the disk, and nobody is served who could wait."""
+
 # A version is at least the time of its change in microseconds, so that a file put in this one's place (a backup, a new
 # one) never comes to a number that this one had with other entries.
 _BUMP = """
@@ -44,7 +47,7 @@ class SqliteState:
         """Open the file, creating it if it is absent and that is wanted. Raises `StateUnavailable`."""
         state = cls(place)
         try:
-            await state._run(lambda: state._file.open(create=create))
+            await state._run(lambda: state._file.open(create=create), within=OPENED_WITHIN)
         except BaseException:
             await state.close()
             raise
@@ -111,18 +114,19 @@ class SqliteState:
 
         return await self._run(work)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], *, within: float | None = None) -> T:
         """Have the thread do the work; raise `StateUnavailable` if that fails or takes too long."""
         if self._closed:
             raise unusable(self._file.path, "it was closed")
+        limit = CALL_LIMIT if within is None else within
         future = asyncio.wrap_future(self._worker.submit(self._file.guard, work))
         try:
-            await asyncio.wait({future}, timeout=CALL_LIMIT)
+            await asyncio.wait({future}, timeout=limit)
             if future.done():
                 return future.result()
         finally:
             future.cancel()  # what still waits for the thread must not pile up
-        raise unusable(self._file.path, f"no answer within {CALL_LIMIT} s; if this was a change, it may still be made")
+        raise unusable(self._file.path, f"no answer within {limit} s; if this was a change, it may still be made")
 
 
 def _version(connection: sqlite3.Connection, space: str) -> int:

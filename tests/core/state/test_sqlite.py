@@ -123,6 +123,13 @@ async def unavailable_in_time(call: Awaitable[object]) -> str:
 # The file
 
 
+async def test_a_file_may_take_longer_to_be_made_than_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("herdgate.state.sqlite.CALL_LIMIT", 0.0)
+        state = await open_state(f"sqlite:///{tmp_path}/state.db")
+    await state.close()
+
+
 async def test_file_and_directories_are_made_for_this_user_alone(sqlite_state: State, sqlite_path: Path) -> None:
     await sqlite_state.put("space", "key", b"value")
     assert sqlite_path in files(sqlite_path.parent)
